@@ -1,0 +1,1 @@
+"""One network evaluation on one device: each module meets the protocol in :mod:`.base`."""

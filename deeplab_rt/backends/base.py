@@ -1,0 +1,107 @@
+"""What a backend is: frames in, masks out, on one device.
+
+A backend owns the whole path of a frame (resize, network, labels), because where each step runs
+best differs: on a CPU the labels are made by :mod:`deeplab_rt.masks`, on a GPU by a kernel that
+reads the logits where they lie, so that only bytes cross the bus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from deeplab_rt.errors import FrameError
+from deeplab_rt.labels import LabelSet
+from deeplab_rt.masks import Masks
+
+Channels = Literal["bgr", "rgb"]
+
+
+@dataclass(frozen=True)
+class MaskRequest:
+    """What to make of one batch of frames.
+
+    Attributes:
+        labels: the label set with the groups that make the drivable and the object mask.
+        size: (height, width) of the masks in pixels, or None for each frame's own size.
+        confidence: whether to make the confidence mask too.
+        channels: order of the frames' three channels.
+    """
+
+    labels: LabelSet
+    size: tuple[int, int] | None = None
+    confidence: bool = False
+    channels: Channels = "bgr"
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """What runs, for logs, diagnostics and ``--json``.
+
+    Attributes:
+        name: ``openvino`` or ``tensorrt``.
+        device: the device's own name, as its driver or /proc/cpuinfo gives it.
+        precision: of the network's arithmetic: ``fp32``, ``bf16``, ``fp16``, ``int8``.
+        input_size: (height, width) of the network's input in pixels.
+        version: of the inference library.
+        details: anything else worth a line, by name.
+    """
+
+    name: str
+    device: str
+    precision: str
+    input_size: tuple[int, int]
+    version: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """One compiled network on one device. Not thread-safe: one thread submits and collects.
+
+    Frames are C-contiguous or row-strided uint8 arrays [H, W, 3]. Results come back in the order
+    of submission, always. Masks carry their stage times in milliseconds.
+    """
+
+    info: BackendInfo
+    max_batch: int  # the most frames of one submit
+    depth: int  # how many submits may be in flight before collect must be called
+
+    def submit(self, frames: Sequence[np.ndarray], request: MaskRequest) -> None:
+        """Start the evaluation of 1 to ``max_batch`` frames.
+
+        The frames may be reused by the caller as soon as this returns.
+
+        Raises:
+            FrameError: a frame has the wrong shape or type; nothing was started.
+            BackendError: the device failed.
+        """
+
+    def collect(self) -> list[Masks]:
+        """Wait for the oldest submit and return one ``Masks`` per frame of it.
+
+        Raises:
+            BackendError: the device failed, or nothing is in flight.
+        """
+
+    def close(self) -> None:
+        """Free everything; drop what is in flight. Safe to call twice."""
+
+
+def check_frames(frames: Sequence[np.ndarray], max_batch: int) -> None:
+    """Refuse what no backend can take.
+
+    Raises:
+        FrameError: not 1 to ``max_batch`` frames, or a frame is not uint8 [H, W, 3] with H, W >= 1.
+    """
+    if not 1 <= len(frames) <= max_batch:
+        raise FrameError(f"{len(frames)} frames submitted at once, expected 1 to {max_batch}")
+    for frame in frames:
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+            raise FrameError(
+                f"a frame of shape {list(frame.shape)} and type {frame.dtype}: expected uint8 "
+                "[height, width, 3] with at least one pixel"
+            )

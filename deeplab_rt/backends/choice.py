@@ -1,0 +1,46 @@
+"""Which backend runs on this machine, and why."""
+
+from __future__ import annotations
+
+from deeplab_rt.backends.base import Backend
+from deeplab_rt.errors import BackendError
+from deeplab_rt.model_store import Model
+
+BACKENDS = ("auto", "cpu", "tensorrt")
+
+
+def open_backend(
+    model: Model,
+    backend: str = "auto",
+    precision: str = "auto",
+    input_size: tuple[int, int] | None = None,
+    max_batch: int = 1,
+) -> tuple[Backend, str]:
+    """Open the backend that was asked for, or the best one that works here.
+
+    ``auto`` takes TensorRT where a device, a library and an engine are there, else OpenVINO.
+    Nothing of CUDA is imported unless a driver is found.
+
+    Returns:
+        The backend, and one line that says which and why.
+
+    Raises:
+        BackendError: it cannot run here; the message says what is missing and what mends it.
+    """
+    if backend not in BACKENDS:
+        raise BackendError(f"unknown backend {backend!r}; known: {', '.join(BACKENDS)}")
+    reason = "asked for"
+    if backend != "cpu":
+        from deeplab_rt.backends.tensorrt.probe import why_not
+
+        missing = why_not(model, precision, input_size, max_batch)
+        if missing is None:
+            from deeplab_rt.backends.tensorrt.runner import TensorRTBackend
+
+            return TensorRTBackend(model, precision, input_size, max_batch), reason
+        if backend == "tensorrt":
+            raise BackendError(f"TensorRT cannot run here: {missing}")
+        reason = f"TensorRT cannot run here: {missing}"
+    from deeplab_rt.backends.openvino import OpenVINOBackend
+
+    return OpenVINOBackend(model, precision, input_size), reason

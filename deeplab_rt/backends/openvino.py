@@ -1,0 +1,185 @@
+"""The CPU backend: OpenVINO on x86-64 and ARM."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from deeplab_rt.backends.base import BackendInfo, MaskRequest, check_frames
+from deeplab_rt.errors import BackendError, ModelError
+from deeplab_rt.masks import Masks, masks_from_logits, warm_up
+from deeplab_rt.model_store import Model, cache_dir, check_input_size
+
+PRECISIONS = ("fp32", "bf16", "int8")
+
+
+class OpenVINOBackend:
+    """One network compiled by OpenVINO for this CPU; meets :class:`~.base.Backend`.
+
+    Frames are evaluated one after the other: on a CPU a batch gains nothing over single frames.
+    Two may be in flight, so that one's masks are made while the next one is in the network.
+    """
+
+    max_batch = 1
+    depth = 2
+
+    def __init__(
+        self,
+        model: Model,
+        precision: str = "auto",
+        input_size: tuple[int, int] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Compile the model, through OpenVINO's own cache in :func:`~deeplab_rt.model_store.cache_dir`.
+
+        Args:
+            model: whose file is compiled.
+            precision: ``fp32`` (exact), ``bf16`` (fp32 weights, bf16 arithmetic), ``int8``
+                (what is not quantised runs in bf16 where the CPU has it), or ``auto``: the model's
+                own choice for a CPU.
+            input_size: (height, width) of the network's input; None for the manifest's.
+            threads: inference threads; None lets OpenVINO take every core it may use.
+
+        Raises:
+            BackendError: OpenVINO is not installed, the CPU lacks the precision, or OpenVINO cannot
+                read or compile the model.
+            ModelError: the model has no file of that precision, or the size is not one it takes.
+        """
+        try:
+            import openvino as ov
+        except ImportError as error:
+            raise BackendError(
+                f"the CPU backend needs OpenVINO ({error}); install it with `pip install openvino`"
+            ) from None
+        if precision == "auto":
+            precision = model.cpu_precision
+        if precision not in PRECISIONS:
+            raise ModelError(
+                f"precision {precision!r} is not one of auto, {', '.join(PRECISIONS)} on a CPU"
+            )
+        path = model.file("int8" if precision == "int8" else "fp32")
+        height, width = check_input_size(input_size or model.input_size)
+        core = ov.Core()
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise BackendError("this CPU has no bf16 arithmetic; take precision fp32 or int8")
+        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if precision == "fp32":
+            config["INFERENCE_PRECISION_HINT"] = "f32"
+        if threads is not None:
+            config["INFERENCE_NUM_THREADS"] = threads
+        cache = cache_dir() / "openvino"
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            config["CACHE_DIR"] = str(cache)
+        except OSError:
+            pass  # a read-only home costs a second at every start and nothing else
+        try:
+            network = core.read_model(path)
+            network.reshape({0: [1, height, width, 3]})
+            compiled = core.compile_model(network, "CPU", config)
+        except RuntimeError as error:
+            raise BackendError(f"{path}: OpenVINO cannot use it: {_last_line(error)}") from None
+        classes = compiled.output(0).shape[1]
+        if classes != len(model.labels):
+            raise ModelError(
+                f"{path}: the network gives {classes} classes, the manifest names "
+                f"{len(model.labels)} labels"
+            )
+        self._slots = [_Slot(compiled, (height, width), ov.Tensor) for _ in range(self.depth)]
+        self._free = deque(self._slots)
+        self._busy: deque[_Slot] = deque()
+        self._compiled = compiled
+        self._input_size = (height, width)
+        warm_up()
+        self._slots[0].infer.infer()
+        self.info = BackendInfo(
+            name="openvino",
+            device=str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip(),
+            precision=precision,
+            input_size=(height, width),
+            version=ov.__version__,
+            details={
+                "arithmetic": str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string()),
+                "threads": int(compiled.get_property("INFERENCE_NUM_THREADS")),
+            },
+        )
+
+    def submit(self, frames: Sequence[np.ndarray], request: MaskRequest) -> None:
+        check_frames(frames, self.max_batch)
+        if not self._free:
+            raise BackendError(f"{self.depth} frames are in flight already: collect first")
+        started = time.perf_counter()
+        frame = frames[0]
+        slot = self._free.popleft()
+        height, width = self._input_size
+        if frame.shape[:2] != self._input_size:
+            frame = cv2.resize(frame, (width, height), dst=slot.resized, interpolation=cv2.INTER_LINEAR)
+        if request.channels == "bgr":
+            cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=slot.image)
+        else:
+            np.copyto(slot.image, frame)
+        slot.request = request
+        slot.size = request.size or frames[0].shape[:2]
+        slot.preprocess_ms = 1e3 * (time.perf_counter() - started)
+        slot.infer.start_async()
+        self._busy.append(slot)
+
+    def collect(self) -> list[Masks]:
+        if not self._busy:
+            raise BackendError("nothing is in flight: submit first")
+        slot = self._busy.popleft()
+        self._free.append(slot)
+        try:
+            slot.infer.wait()
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO failed on a frame: {_last_line(error)}") from None
+        network_ms = slot.infer.latency
+        inferred = time.perf_counter()
+        assert slot.request is not None
+        masks = masks_from_logits(
+            slot.logits, slot.size, slot.request.labels, slot.request.confidence
+        )
+        masks.timings = {
+            "preprocess": slot.preprocess_ms,
+            "network": network_ms,
+            "labels": 1e3 * (time.perf_counter() - inferred),
+        }
+        return [masks]
+
+    def close(self) -> None:
+        while self._busy:
+            self._busy.popleft().infer.wait()
+        self._slots.clear()
+        self._free.clear()
+        self._compiled = None
+
+
+class _Slot:
+    """The buffers of one frame in flight; the network reads and writes them in place."""
+
+    def __init__(self, compiled: Any, input_size: tuple[int, int], tensor: Any) -> None:
+        height, width = input_size
+        self.infer = compiled.create_infer_request()
+        self.resized = np.empty((height, width, 3), np.uint8)
+        batch = np.zeros((1, height, width, 3), np.uint8)
+        self.image = batch[0]
+        self.infer.set_input_tensor(tensor(batch, shared_memory=True))
+        self.request: MaskRequest | None = None
+        self.size: tuple[int, int] = input_size
+        self.preprocess_ms = 0.0
+
+    @property
+    def logits(self) -> np.ndarray:
+        """float32 [C, h, w]; a view that the next evaluation of this slot overwrites."""
+        return self.infer.get_output_tensor(0).data[0]
+
+
+def _last_line(error: Exception) -> str:
+    """OpenVINO's messages are a trace of its sources; the last line that is not blank says what."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

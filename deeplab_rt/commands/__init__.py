@@ -1,0 +1,90 @@
+"""The ``deeplab_rt`` program: one thin module per subcommand.
+
+A command module has ``add_parser(subparsers)``, which adds its arguments and imports nothing heavy,
+and ``run(args) -> int``, which returns the exit code. Errors that a user can mend are raised as
+:class:`~deeplab_rt.errors.DeeplabError`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from deeplab_rt import __version__
+from deeplab_rt.errors import DeeplabError
+
+COMMANDS = (
+    "demo",
+    "webcam",
+    "replay",
+    "build",
+    "doctor",
+    "bench",
+    "eval",
+    "train",
+    "export",
+    "quantize",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Returns:
+        0 done, 1 failed with one line on stderr, 2 wrong usage, 130 interrupted.
+    """
+    parser = argparse.ArgumentParser(
+        prog="deeplab_rt",
+        description="Drivable area and objects from camera frames at video rate.",
+    )
+    parser.add_argument("--version", action="version", version=f"deeplab_rt {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    modules = {name: importlib.import_module(f"deeplab_rt.commands.{name}") for name in COMMANDS}
+    for module in modules.values():
+        module.add_parser(subparsers)
+    args = parser.parse_args(argv)
+    try:
+        return int(modules[args.command].run(args))
+    except DeeplabError as error:
+        print(f"deeplab_rt {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"deeplab_rt {args.command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; point stdout elsewhere so that the exit is silent too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def size_argument(text: str) -> tuple[int, int]:
+    """``WxH`` on the command line to (height, width)."""
+    try:
+        width, height = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; expected WxH, as in 640x480") from None
+    return height, width
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--model``, ``--backend``, ``--precision`` and ``--size``, the same for every command."""
+    from deeplab_rt.model_store import DEFAULT_MODEL
+
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, help="model name or directory (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--backend", choices=("auto", "cpu", "tensorrt"), default="auto", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16", "int8"),
+        default="auto",
+        help="default: %(default)s, the model's own choice",
+    )
+    parser.add_argument(
+        "--size", type=size_argument, metavar="WxH", help="network input size (default: the model's)"
+    )

@@ -1,0 +1,14 @@
+"""placeholder"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    subparsers.add_parser("export")
+
+
+def run(args: argparse.Namespace) -> int:
+    raise NotImplementedError

@@ -1,0 +1,147 @@
+"""The one door behind the node, the webcam and the replay: a frame in, its masks out."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from deeplab_rt.backends.base import Backend, BackendInfo, Channels, MaskRequest
+from deeplab_rt.backends.choice import open_backend
+from deeplab_rt.labels import LabelSet
+from deeplab_rt.masks import Masks
+from deeplab_rt.model_store import DEFAULT_MODEL, Model, load_model
+
+T = TypeVar("T")
+
+
+class Segmenter:
+    """DeepLab V3+ on this machine's best backend.
+
+    Not thread-safe: one thread calls it. Usable as a context manager.
+
+    Example::
+
+        with Segmenter() as segmenter:
+            masks = segmenter.segment(frame_bgr)
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Model = DEFAULT_MODEL,
+        backend: str | Backend = "auto",
+        precision: str = "auto",
+        input_size: tuple[int, int] | None = None,
+        drivable: Sequence[str] | None = None,
+        objects: Sequence[str] | None = None,
+        mask_size: str = "input",
+        confidence: bool = False,
+        max_batch: int = 1,
+    ) -> None:
+        """Load the model and compile it (or load it compiled).
+
+        Args:
+            model: name, directory, or a loaded model.
+            backend: ``auto``, ``cpu``, ``tensorrt``, or a backend that is open already.
+            precision: ``auto``, ``fp32``, ``bf16`` (CPU), ``fp16`` (TensorRT), ``int8``.
+            input_size: (height, width) of the network's input; None for the model's own.
+            drivable: names of the drivable classes; None for the model's own.
+            objects: names of the object classes; None for the model's own.
+            mask_size: ``input`` (masks of the frame's size) or ``network`` (of the network's input).
+            confidence: whether to make the confidence mask.
+            max_batch: frames of several cameras to evaluate at once, where the backend gains from it.
+
+        Raises:
+            ModelError: the model is missing, corrupt, or does not take the size or precision.
+            LabelError: a class name is unknown.
+            BackendError: no backend can run here; the message says what each one lacks.
+        """
+        self.model = model if isinstance(model, Model) else load_model(model)
+        self.labels: LabelSet = self.model.labels.regrouped(drivable, objects)
+        self.mask_size = mask_size
+        self.confidence = confidence
+        self.backend: Backend
+        self.reason = "given by the caller"  # why this backend, in words
+        if isinstance(backend, str):
+            self.backend, self.reason = open_backend(
+                self.model, backend, precision, input_size, max_batch
+            )
+        else:
+            self.backend = backend
+
+    @property
+    def info(self) -> BackendInfo:
+        return self.backend.info
+
+    def request(self, channels: Channels = "bgr") -> MaskRequest:
+        """What the next frames are asked for, from the present settings."""
+        size = self.info.input_size if self.mask_size == "network" else None
+        return MaskRequest(self.labels, size, self.confidence, channels)
+
+    def segment(self, frame: np.ndarray, channels: Channels = "bgr") -> Masks:
+        """Masks of one frame, with its stage times; ``timings["total"]`` is the whole call in ms.
+
+        Args:
+            frame: uint8 [H, W, 3] of any size.
+            channels: the order of its channels.
+
+        Raises:
+            FrameError: the frame cannot be used; the next one may be fine.
+            BackendError: the device failed.
+        """
+        return self.segment_batch([frame], channels)[0]
+
+    def segment_batch(self, frames: Sequence[np.ndarray], channels: Channels = "bgr") -> list[Masks]:
+        """Masks of several frames, in order, in batches of what the backend takes at once."""
+        masks: list[Masks] = []
+        step = self.backend.max_batch
+        for first in range(0, len(frames), step):
+            started = time.perf_counter()
+            self.backend.submit(frames[first : first + step], self.request(channels))
+            batch = self.backend.collect()
+            for one in batch:
+                one.timings["total"] = 1e3 * (time.perf_counter() - started)
+            masks += batch
+        return masks
+
+    def stream(
+        self,
+        items: Iterable[T],
+        image_of: Callable[[T], np.ndarray],
+        channels_of: Callable[[T], Channels] = lambda item: "bgr",
+    ) -> Iterator[tuple[T, Masks]]:
+        """Every item with its masks, in order, keeping as many frames in flight as the backend takes.
+
+        The next item is fetched (decoded) while the network works on the ones before it.
+        ``timings["total"]`` is from submission to masks, waiting included.
+        """
+        waiting: deque[tuple[T, float]] = deque()
+
+        def finish() -> tuple[T, Masks]:
+            item, started = waiting.popleft()
+            masks = self.backend.collect()[0]
+            masks.timings["total"] = 1e3 * (time.perf_counter() - started)
+            return item, masks
+
+        for item in items:
+            if len(waiting) == self.backend.depth:
+                yield finish()
+            started = time.perf_counter()
+            self.backend.submit([image_of(item)], self.request(channels_of(item)))
+            waiting.append((item, started))
+        while waiting:
+            yield finish()
+
+    def close(self) -> None:
+        """Free the backend. Safe to call twice."""
+        self.backend.close()
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

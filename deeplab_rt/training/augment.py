@@ -1,0 +1,134 @@
+"""Augmentation for roads: geometry in one warp, then light, weather and camera.
+
+Everything draws from the generator it is given, so that a sample is a function of its seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplab_rt.training.data import IGNORE
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """How far samples stray.
+
+    Args:
+        crop: Height and width of the sample.
+        frame: Height and width of the network's input: scale 1 is a frame resized to it.
+        scale: Least and greatest scale relative to ``frame``, drawn log-uniformly.
+        rotation: Greatest rotation in degrees.
+        stretch: Greatest relative change of the aspect ratio.
+        photometric: Probability of each group of photometric changes.
+    """
+
+    crop: tuple[int, int] = (384, 512)
+    frame: tuple[int, int] = (480, 640)
+    scale: tuple[float, float] = (0.5, 2.0)
+    rotation: float = 3.0
+    stretch: float = 0.1
+    photometric: float = 0.5
+
+
+def warp(
+    image: Bytes,
+    groups: Bytes,
+    options: AugmentOptions,
+    rng: np.random.Generator,
+    focus: tuple[int, int] | None = None,
+) -> tuple[Bytes, Bytes]:
+    """Scale, stretch, rotate, flip and crop, in one resampling.
+
+    Args:
+        image: uint8 [H, W, 3] RGB.
+        groups: uint8 [H, W].
+        focus: A pixel (y, x) that the crop should hold; None crops anywhere.
+
+    Returns:
+        The crop of both. Outside of the image the pixels are grey and the groups IGNORE.
+    """
+    height, width = groups.shape
+    crop_h, crop_w = options.crop
+    scale = float(np.exp(rng.uniform(np.log(options.scale[0]), np.log(options.scale[1]))))
+    stretch = 1 + rng.uniform(-options.stretch, options.stretch)
+    sx = options.frame[1] / width * scale * stretch
+    sy = options.frame[0] / height * scale / stretch
+    # Where the crop's centre lies in the image: anywhere that keeps the crop inside, if it fits.
+    half_h, half_w = crop_h / sy / 2, crop_w / sx / 2
+    if focus is None:
+        cy = rng.uniform(0, height)
+        cx = rng.uniform(0, width)
+    else:
+        cy = focus[0] + rng.uniform(-0.7, 0.7) * half_h
+        cx = focus[1] + rng.uniform(-0.7, 0.7) * half_w
+    cy = height / 2 if 2 * half_h >= height else float(np.clip(cy, half_h, height - half_h))
+    cx = width / 2 if 2 * half_w >= width else float(np.clip(cx, half_w, width - half_w))
+    angle = np.deg2rad(rng.uniform(-options.rotation, options.rotation))
+    if rng.random() < 0.5:
+        sx = -sx
+    cos, sin = np.cos(angle), np.sin(angle)
+    # Pixel centres are at +0.5: out = R S (in + 0.5 - c) + crop / 2 - 0.5.
+    linear = np.array([[cos * sx, -sin * sy], [sin * sx, cos * sy]])
+    shift = np.array([crop_w / 2 - 0.5, crop_h / 2 - 0.5]) - linear @ np.array([cx - 0.5, cy - 0.5])
+    matrix = np.hstack([linear, shift[:, None]])
+    size = (crop_w, crop_h)
+    out = cv2.warpAffine(
+        image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=(127.0, 127.0, 127.0)
+    )
+    out_groups = cv2.warpAffine(
+        groups, matrix, size, flags=cv2.INTER_NEAREST, borderValue=(float(IGNORE),)
+    )
+    return out.astype(np.uint8, copy=False), out_groups.astype(np.uint8, copy=False)
+
+
+def photometric(image: Bytes, rng: np.random.Generator, probability: float) -> Bytes:
+    """Light, contrast, colour, haze, shadow, blur, noise and JPEG, each group with the given
+    probability. uint8 [H, W, 3] in and out."""
+    height, width = image.shape[:2]
+
+    def chance(factor: float = 1.0) -> bool:
+        return bool(rng.random() < probability * factor)
+
+    if chance(1.6):  # exposure, contrast, white balance and gamma as one table per channel
+        ramp = np.arange(256, dtype=np.float32) / 255
+        gamma = np.exp(rng.uniform(-0.4, 0.4))
+        contrast, light = rng.uniform(0.6, 1.4), rng.uniform(-0.15, 0.15)
+        balance = rng.uniform(0.88, 1.12, 3)
+        curve = (ramp**gamma - 0.5) * contrast + 0.5 + light
+        table = np.clip(curve[:, None] * balance * 255, 0, 255).astype(np.uint8)
+        image = cv2.LUT(image, table.reshape(1, 256, 3)).astype(np.uint8, copy=False)
+    if chance(0.6):  # saturation
+        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        keep = rng.uniform(0.0, 1.5)
+        image = cv2.addWeighted(image, keep, grey, 1 - keep, 0).astype(np.uint8, copy=False)
+    if chance(0.2):  # haze: the picture fades towards a light grey, more at the top
+        haze = rng.uniform(0.1, 0.5) * np.linspace(1, 0.3, height, dtype=np.float32)
+        haze = haze[:, None, None]
+        image = (image * (1 - haze) + rng.uniform(150, 230) * haze).astype(np.uint8)
+    if chance(0.3):  # a cast shadow
+        points = rng.uniform([-0.2, 0.2], [1.2, 1.2], (4, 2)) * [width, height]
+        shade = np.ones((height, width), np.float32)
+        cv2.fillConvexPoly(
+            shade, cv2.convexHull(points.astype(np.int32)), float(rng.uniform(0.4, 0.8))
+        )
+        image = (image * cv2.blur(shade, (15, 15))[..., None]).astype(np.uint8)
+    if chance(0.4):
+        sigma = rng.uniform(0.3, 1.5)
+        image = cv2.GaussianBlur(image, (0, 0), sigma).astype(np.uint8, copy=False)
+    if chance(0.4):
+        # Grain at half the cost of a normal draw per pixel: a small tile, placed at random.
+        tile = rng.normal(0, rng.uniform(2, 12), (96, 128, 3)).astype(np.float32)
+        grain = np.tile(tile, (height // 96 + 1, width // 128 + 1, 1))[:height, :width]
+        image = np.clip(image + grain, 0, 255).astype(np.uint8)
+    if chance(0.4):
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))]
+        coded = cv2.imencode(".jpg", image, quality)[1]
+        image = cv2.imdecode(coded, cv2.IMREAD_COLOR).astype(np.uint8, copy=False)
+    return image

@@ -1,0 +1,201 @@
+"""Data sets of images and label pictures, described by a small YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from deeplab_rt.errors import DataError
+
+IGNORE = 255
+"""Group index of pixels that teach nothing."""
+
+
+def shipped_data_sets() -> list[str]:
+    """Names of the data sets described in ``deeplab_rt/training/datasets``."""
+    folder = resources.files("deeplab_rt.training") / "datasets"
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Paired image and label files of one split.
+
+    Attributes:
+        name: The data set's name.
+        names: Name of each group, in order.
+        members: For each group the class indices it may be; a group of one class is that class.
+        images: Image files, sorted by path as strings.
+        labels: Label files (one byte a pixel), in the same order.
+        values: Label file value to group index; IGNORE where the value is not listed.
+        licence: What the data's terms allow, in words.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    members: tuple[tuple[int, ...], ...]
+    images: tuple[Path, ...]
+    labels: tuple[Path, ...]
+    values: NDArray[np.uint8] = field(repr=False)
+    licence: str = ""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def fine(self) -> bool:
+        """Whether every group is one class, so that class IoUs can be measured."""
+        return all(len(member) == 1 for member in self.members)
+
+    @cached_property
+    def group_of_class(self) -> dict[int, int]:
+        """Class index to group index, for measuring predictions against the groups.
+
+        Raises:
+            DataError: A class is in two groups.
+        """
+        owner: dict[int, int] = {}
+        for group, members in enumerate(self.members):
+            for member in members:
+                if member in owner:
+                    raise DataError(
+                        f"data set {self.name}: a class is in both {self.names[owner[member]]!r} "
+                        f"and {self.names[group]!r}; to be measured the groups must be disjoint"
+                    )
+                owner[member] = group
+        return owner
+
+    def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Image uint8 [H, W, 3] RGB and groups uint8 [H, W].
+
+        Raises:
+            DataError: A file does not decode, the sizes differ, or a label file is not of one
+                byte a pixel.
+        """
+        image = cv2.imread(str(self.images[index]), cv2.IMREAD_COLOR)
+        label = cv2.imread(str(self.labels[index]), cv2.IMREAD_UNCHANGED)
+        for path, array in ((self.images[index], image), (self.labels[index], label)):
+            if array is None:
+                raise DataError(f"{path} does not decode as an image; expected PNG or JPEG")
+        assert image is not None and label is not None
+        if label.ndim != 2 or label.dtype != np.uint8:
+            raise DataError(
+                f"{self.labels[index]}: labels are {label.dtype} of shape {label.shape}; expected "
+                "one byte a pixel (a grey PNG of class ids, not a picture of colours)"
+            )
+        if label.shape != image.shape[:2]:
+            raise DataError(
+                f"{self.labels[index]} is {label.shape[1]}x{label.shape[0]} and its image "
+                f"{image.shape[1]}x{image.shape[0]}; expected equal sizes"
+            )
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8), self.values[label]
+
+
+def _files(root: Path, suffix: str, what: str) -> dict[str, Path]:
+    if not root.is_dir():
+        raise DataError(f"{what} folder {root} does not exist; expected files *{suffix} in it")
+    found = {
+        str(path.relative_to(root))[: -len(suffix)]: path
+        for path in root.rglob(f"*{suffix}")
+        if path.is_file()
+    }
+    if not found:
+        raise DataError(f"{what} folder {root} has no file *{suffix}")
+    return found
+
+
+def load_data_set(
+    description: str | Path, root: str | Path, split: str, class_names: Sequence[str]
+) -> DataSet:
+    """Pair the files of one split of a described data set.
+
+    Args:
+        description: A shipped name (:func:`shipped_data_sets`) or the path of a YAML file.
+        root: The folder its paths are relative to.
+        split: A name under ``splits``.
+        class_names: The taxonomy: class names in index order.
+
+    Raises:
+        DataError: The description is missing or malformed, names a class outside the taxonomy,
+            or images and labels do not pair; the message names the first file without a partner.
+    """
+    source = Path(description)
+    if source.suffix not in (".yaml", ".yml"):
+        shipped = resources.files("deeplab_rt.training") / "datasets" / f"{description}.yaml"
+        if not shipped.is_file():
+            raise DataError(
+                f"data set {str(description)!r} is unknown; expected one of "
+                f"{', '.join(shipped_data_sets())} or the path of a YAML file"
+            )
+        text = shipped.read_text()
+    else:
+        if not source.is_file():
+            raise DataError(f"data set description {source} does not exist")
+        text = source.read_text()
+    try:
+        data: Mapping[str, Any] = yaml.safe_load(text)
+        name = str(data["name"])
+        splits = data["splits"]
+        image_suffix, label_suffix = str(data["image_suffix"]), str(data["label_suffix"])
+        raw_values: Mapping[int, Sequence[str]] = data["values"]
+        wanted = splits.get(split)
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"data set description {description}: {error}; expected the keys name, splits, "
+            "image_suffix, label_suffix, values (docs/training.md shows one)"
+        ) from error
+    if wanted is None:
+        raise DataError(f"data set {name} has no split {split!r}; it has {', '.join(splits)}")
+
+    table = np.full(256, IGNORE, np.uint8)
+    members: list[tuple[int, ...]] = []
+    names: list[str] = []
+    for group, (value, group_classes) in enumerate(sorted(raw_values.items())):
+        if not isinstance(value, int) or not 0 <= value <= 255:
+            raise DataError(f"data set {name}: pixel value {value!r}; expected 0 to 255")
+        for label in group_classes:
+            if label not in class_names:
+                raise DataError(
+                    f"data set {name}: value {value} names the class {label!r}; the label set has "
+                    f"{', '.join(class_names)}"
+                )
+        table[value] = group
+        members.append(tuple(class_names.index(label) for label in group_classes))
+        names.append(str(data.get("names", {}).get(value, "|".join(group_classes))))
+
+    root = Path(root)
+    images = _files(root / wanted["images"], image_suffix, "image")
+    labels = _files(root / wanted["labels"], label_suffix, "label")
+    for ours, theirs, what, other in (
+        (images, labels, "image", "label"),
+        (labels, images, "label", "image"),
+    ):
+        alone = sorted(set(ours) - set(theirs))
+        if alone:
+            raise DataError(
+                f"{len(alone)} {what} file(s) without a {other}, the first {ours[alone[0]]}; "
+                f"expected {alone[0]}{label_suffix if other == 'label' else image_suffix} in "
+                f"{root / wanted[other + 's']}"
+            )
+    keys = sorted(images, key=lambda key: str(images[key]))
+    leave_out = wanted.get("leave_out")
+    if leave_out:
+        keys = [k for i, k in enumerate(keys) if i % leave_out["every"] != leave_out["from"]]
+    return DataSet(
+        name=name,
+        names=tuple(names),
+        members=tuple(members),
+        images=tuple(images[key] for key in keys),
+        labels=tuple(labels[key] for key in keys),
+        values=table,
+        licence=str(data.get("licence", "")),
+    )

@@ -116,8 +116,17 @@ _jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 @_jit
 def _label_cells(
-    logits, row_starts, row_weights, col_starts, col_weights, drivable_lut, objects_lut, labels, drivable, objects
-):  # type: ignore[no-untyped-def]
+    logits: np.ndarray,
+    row_starts: np.ndarray,
+    row_weights: np.ndarray,
+    col_starts: np.ndarray,
+    col_weights: np.ndarray,
+    drivable_lut: np.ndarray,
+    objects_lut: np.ndarray,
+    labels: np.ndarray,
+    drivable: np.ndarray,
+    objects: np.ndarray,
+) -> None:
     classes, grid_h, grid_w = logits.shape
     one = np.float32(1)
     best = np.empty(grid_w, np.float32)
@@ -203,8 +212,15 @@ def _label_cells(
 
 @_jit
 def _confidence(
-    logits, row_before, row_after, row_weights, col_before, col_after, col_weights, out
-):  # type: ignore[no-untyped-def]
+    logits: np.ndarray,
+    row_before: np.ndarray,
+    row_after: np.ndarray,
+    row_weights: np.ndarray,
+    col_before: np.ndarray,
+    col_after: np.ndarray,
+    col_weights: np.ndarray,
+    out: np.ndarray,
+) -> None:
     classes, _, grid_w = logits.shape
     height, width = out.shape
     one = np.float32(1)
@@ -251,7 +267,9 @@ def colorize(label_map: np.ndarray, labels: LabelSet) -> np.ndarray:
     return cv2.applyColorMap(label_map, _palette_bgr(labels))
 
 
-def overlay(frame_bgr: np.ndarray, masks: Masks, labels: LabelSet, alpha: float = 0.5) -> np.ndarray:
+def overlay(
+    frame_bgr: np.ndarray, masks: Masks, labels: LabelSet, alpha: float = 0.5
+) -> np.ndarray:
     """The frame with the label colours laid over it, for people.
 
     Args:

@@ -125,7 +125,9 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL) -> Model:
     except OSError as error:
         raise ModelError(f"{manifest_path}: cannot read the manifest: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelError(f"{manifest_path}: not a YAML file: {' '.join(str(error).split())}") from None
+        raise ModelError(
+            f"{manifest_path}: not a YAML file: {' '.join(str(error).split())}"
+        ) from None
     return _parse(directory, manifest)
 
 

@@ -95,7 +95,9 @@ class Segmenter:
         """
         return self.segment_batch([frame], channels)[0]
 
-    def segment_batch(self, frames: Sequence[np.ndarray], channels: Channels = "bgr") -> list[Masks]:
+    def segment_batch(
+        self, frames: Sequence[np.ndarray], channels: Channels = "bgr"
+    ) -> list[Masks]:
         """Masks of several frames, in order, in batches of what the backend takes at once."""
         masks: list[Masks] = []
         step = self.backend.max_batch

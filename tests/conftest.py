@@ -89,7 +89,11 @@ def write_palette_network(path: Path, labels: LabelSet) -> None:
         nodes,
         "palette",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w", 3])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(labels), "h4", "w4"])],
+        [
+            helper.make_tensor_value_info(
+                "logits", TensorProto.FLOAT, ["n", len(labels), "h4", "w4"]
+            )
+        ],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

@@ -49,9 +49,16 @@ def test_masks_have_the_frames_size(segmenter: Segmenter, size: tuple[int, int])
 
 @pytest.mark.parametrize(
     "frame",
-    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3)),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
 )
-def test_bad_frame_is_refused_and_the_next_one_served(segmenter: Segmenter, frame: np.ndarray) -> None:
+def test_bad_frame_is_refused_and_the_next_one_served(
+    segmenter: Segmenter, frame: np.ndarray
+) -> None:
     with pytest.raises(FrameError, match="expected uint8"):
         segmenter.segment(frame)
     assert segmenter.segment(np.zeros((8, 8, 3), np.uint8)).size == (8, 8)
@@ -81,10 +88,10 @@ def test_unknown_class_names_the_known_ones(palette_model: Model) -> None:
         Segmenter(palette_model, backend="cpu", drivable=["lane"])
 
 
-def test_confidence_and_network_size(palette_model: Model, painted: tuple[np.ndarray, np.ndarray]) -> None:
-    with Segmenter(
-        palette_model, backend="cpu", confidence=True, mask_size="network"
-    ) as segmenter:
+def test_confidence_and_network_size(
+    palette_model: Model, painted: tuple[np.ndarray, np.ndarray]
+) -> None:
+    with Segmenter(palette_model, backend="cpu", confidence=True, mask_size="network") as segmenter:
         masks = segmenter.segment(np.zeros((300, 200, 3), np.uint8))
     assert masks.size == (96, 128)
     assert masks.confidence is not None and masks.confidence.shape == (96, 128)

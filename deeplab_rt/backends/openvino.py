@@ -65,7 +65,9 @@ class OpenVINOBackend:
         path = model.file("int8" if precision == "int8" else "fp32")
         height, width = check_input_size(input_size or model.input_size)
         core = ov.Core()
-        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if precision == "bf16" and "BF16" not in core.get_property(
+            "CPU", "OPTIMIZATION_CAPABILITIES"
+        ):
             raise BackendError("this CPU has no bf16 arithmetic; take precision fp32 or int8")
         config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if precision == "fp32":
@@ -118,7 +120,9 @@ class OpenVINOBackend:
         slot = self._free.popleft()
         height, width = self._input_size
         if frame.shape[:2] != self._input_size:
-            frame = cv2.resize(frame, (width, height), dst=slot.resized, interpolation=cv2.INTER_LINEAR)
+            frame = cv2.resize(
+                frame, (width, height), dst=slot.resized, interpolation=cv2.INTER_LINEAR
+            )
         if request.channels == "bgr":
             cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=slot.image)
         else:
@@ -176,7 +180,8 @@ class _Slot:
     @property
     def logits(self) -> np.ndarray:
         """float32 [C, h, w]; a view that the next evaluation of this slot overwrites."""
-        return self.infer.get_output_tensor(0).data[0]
+        logits: np.ndarray = self.infer.get_output_tensor(0).data[0]
+        return logits
 
 
 def _last_line(error: Exception) -> str:

@@ -65,7 +65,9 @@ def size_argument(text: str) -> tuple[int, int]:
     try:
         width, height = (int(part) for part in text.lower().split("x"))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; expected WxH, as in 640x480") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size; expected WxH, as in 640x480"
+        ) from None
     return height, width
 
 
@@ -77,7 +79,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", default=DEFAULT_MODEL, help="model name or directory (default: %(default)s)"
     )
     parser.add_argument(
-        "--backend", choices=("auto", "cpu", "tensorrt"), default="auto", help="default: %(default)s"
+        "--backend",
+        choices=("auto", "cpu", "tensorrt"),
+        default="auto",
+        help="default: %(default)s",
     )
     parser.add_argument(
         "--precision",
@@ -86,5 +91,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: %(default)s, the model's own choice",
     )
     parser.add_argument(
-        "--size", type=size_argument, metavar="WxH", help="network input size (default: the model's)"
+        "--size",
+        type=size_argument,
+        metavar="WxH",
+        help="network input size (default: the model's)",
     )

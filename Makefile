@@ -1,0 +1,40 @@
+# Two commands are enough: `make demo` runs the product, `make test` proves it. Each makes the virtual
+# environment first, if it is not there.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-gpu lint clean help
+
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+demo: $(VENV)/.run ## a camera publishes a drive over ROS 2, the node segments it, an overlay video is written
+	$(BIN)/deeplab_rt demo $(ARGS)
+
+test: $(VENV)/.test ## every test
+	$(BIN)/python -m pytest $(ARGS)
+
+test-gpu: $(VENV)/.test ## the tests that need an NVIDIA GPU with TensorRT; prints a table of stage times
+	$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
+
+lint: $(VENV)/.test ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.run: setup.py $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,ros]'
+	@touch $@
+
+$(VENV)/.test: setup.py $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,ros,train,dev]'
+	@touch $@ $(VENV)/.run
+
+clean: ## remove the virtual environment and what builds leave
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

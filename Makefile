@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip -qq
 
 .PHONY: demo test test-gpu lint clean help
 
@@ -26,14 +27,16 @@ lint: $(VENV)/.test ## formatting, lint and types
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(PIP) install --upgrade pip
 
 $(VENV)/.run: setup.py $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,ros]'
+	@echo "installing into $(VENV) (some minutes the first time)"
+	@$(PIP) install --editable '.[cpu,ros]'
 	@touch $@
 
 $(VENV)/.test: setup.py $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,ros,train,dev]'
+	@echo "installing into $(VENV) (some minutes the first time)"
+	@$(PIP) install --editable '.[cpu,ros,train,dev]'
 	@touch $@ $(VENV)/.run
 
 clean: ## remove the virtual environment and what builds leave

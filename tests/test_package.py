@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,9 @@ SETUP = ast.parse((REPOSITORY / "setup.py").read_text(encoding="utf-8"))
 
 
 def setup_argument(name: str) -> ast.expr:
-    (call,) = (n for n in ast.walk(SETUP) if isinstance(n, ast.Call) and ast.unparse(n.func) == "setup")
+    (call,) = (
+        n for n in ast.walk(SETUP) if isinstance(n, ast.Call) and ast.unparse(n.func) == "setup"
+    )
     return next(keyword.value for keyword in call.keywords if keyword.arg == name)
 
 
@@ -63,7 +67,9 @@ def test_console_scripts_exist() -> None:
         module, function = script.split("=")[1].strip().split(":")
         source = REPOSITORY / Path(*module.split("."))
         path = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
-        functions = [n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)]
+        functions = [
+            n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)
+        ]
         assert function in functions, script
 
 
@@ -97,7 +103,9 @@ def test_help_imports_nothing_heavy() -> None:
         "heavy = ('cv2', 'numba', 'openvino', 'torch', 'rclpy', 'tensorrt', 'cuda')\n"
         "print([m for m in heavy if m in sys.modules], file=sys.stderr)\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
     assert result.stderr.strip() == "[]"
 
 
@@ -106,3 +114,29 @@ def test_every_link_in_the_documents_leads_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_a_wheel_holds_what_a_ros_package_shares(tmp_path: Path) -> None:
+    """Installed by pip or colcon, the package is found by ament_index and its models by name."""
+    source = tmp_path / "source"  # pip builds in the source tree and would leave its traces there
+    ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__")
+    shutil.copytree(REPOSITORY, source, ignore=ignored)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "-qq", "wheel", "--no-deps", "-w", tmp_path, source],
+        check=True,
+        timeout=300,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = {name.split(".data/data/")[-1] for name in zipfile.ZipFile(wheel).namelist()}
+    shared = {
+        "share/ament_index/resource_index/packages/deeplab_rt",
+        "share/deeplab_rt/package.xml",
+    }
+    for folder in ("launch", "config", "engines"):
+        for path in (REPOSITORY / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                shared.add(f"share/deeplab_rt/{path.relative_to(REPOSITORY)}")
+    for path in (REPOSITORY / "deeplab_rt").rglob("*"):
+        if path.suffix in (".py", ".yaml", ".cu") and "__pycache__" not in path.parts:
+            shared.add(str(path.relative_to(REPOSITORY)))
+    assert shared <= names, sorted(shared - names)

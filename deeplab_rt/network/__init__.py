@@ -1,0 +1,1 @@
+"""DeepLab V3+ in torch: encoders, ASPP, decoder, checkpoints, export, quantisation."""

@@ -77,6 +77,15 @@ _ENCODINGS: dict[str, _Encoding] = {
 ENCODINGS = tuple(_ENCODINGS)
 
 
+def check_image(msg: Any, max_pixels: int = MAX_PIXELS) -> None:
+    """Whether :func:`decode_image` will take a message, without decoding it.
+
+    Raises:
+        FrameError: as ``decode_image`` does.
+    """
+    _check_image(msg, max_pixels)
+
+
 def decode_image(msg: Any, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Channels]:
     """The picture of a ``sensor_msgs/Image``.
 
@@ -92,6 +101,24 @@ def decode_image(msg: Any, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Ch
     Raises:
         FrameError: a field does not fit the others, or the encoding is unknown.
     """
+    encoding, (rows, width, step), data = _check_image(msg, max_pixels)
+    if encoding.deep:
+        order = ">u2" if msg.is_bigendian else "<u2"
+        samples = np.ndarray((rows, width), order, data, strides=(step, 2))
+        # 65535 becomes 255; in two steps, since OpenCV takes native byte order only.
+        image = cv2.convertScaleAbs(samples.astype(np.uint16), alpha=1 / 257)
+    elif encoding.pixel == 1:
+        image = np.ndarray((rows, width), np.uint8, data, strides=(step, 1))
+    else:
+        pixel = encoding.pixel
+        image = np.ndarray((rows, width, pixel), np.uint8, data, strides=(step, pixel, 1))
+    if encoding.code is not None:
+        image = cv2.cvtColor(image, encoding.code)
+    return image, encoding.channels
+
+
+def _check_image(msg: Any, max_pixels: int) -> tuple[_Encoding, tuple[int, int, int], memoryview]:
+    """Encoding, (rows in memory, width, step) and bytes of a message whose fields fit each other."""
     name = msg.encoding
     encoding = _ENCODINGS.get(name) if isinstance(name, str) else None
     if encoding is None:
@@ -113,19 +140,16 @@ def decode_image(msg: Any, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Ch
         raise FrameError(
             f"data of {len(data)} bytes is shorter than {rows} rows x step {step} = {rows * step}"
         )
-    if encoding.deep:
-        order = ">u2" if msg.is_bigendian else "<u2"
-        samples = np.ndarray((rows, width), order, data, strides=(step, 2))
-        # 65535 becomes 255; in two steps, since OpenCV takes native byte order only.
-        image = cv2.convertScaleAbs(samples.astype(np.uint16), alpha=1 / 257)
-    elif encoding.pixel == 1:
-        image = np.ndarray((rows, width), np.uint8, data, strides=(step, 1))
-    else:
-        pixel = encoding.pixel
-        image = np.ndarray((rows, width, pixel), np.uint8, data, strides=(step, pixel, 1))
-    if encoding.code is not None:
-        image = cv2.cvtColor(image, encoding.code)
-    return image, encoding.channels
+    return encoding, (rows, width, step), data
+
+
+def check_compressed(msg: Any, max_pixels: int = MAX_PIXELS) -> None:
+    """Whether the header of a JPEG or PNG is sound, without decoding it.
+
+    Raises:
+        FrameError: as :func:`decode_compressed` does, but for data that is corrupt inside.
+    """
+    _check_compressed(msg, max_pixels)
 
 
 def decode_compressed(msg: Any, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Channels]:
@@ -140,6 +164,20 @@ def decode_compressed(msg: Any, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarra
     Raises:
         FrameError: neither JPEG nor PNG, too large, cut off or corrupt.
     """
+    data, kind, size = _check_compressed(msg, max_pixels)
+    # Without IGNORE_ORIENTATION an EXIF tag would turn the picture away from its CameraInfo.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise FrameError(f"{kind} image cannot be decoded: {_brief(error)}") from None
+    if image is None or image.shape[:2] != size:
+        raise FrameError(f"{kind} image of {len(data)} bytes is corrupt")
+    return image, "bgr"
+
+
+def _check_compressed(msg: Any, max_pixels: int) -> tuple[bytes, str, tuple[int, int]]:
+    """Bytes, kind and (height, width) of a picture whose header is sound."""
     data = bytes(_bytes(msg.data))
     if data.startswith(b"\xff\xd8\xff"):
         kind, size = "JPEG", _jpeg_size(data)
@@ -153,15 +191,7 @@ def decode_compressed(msg: Any, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarra
     if size is None:
         raise FrameError(f"{kind} image of {len(data)} bytes is cut off or corrupt")
     check_size(*size, max_pixels)
-    # Without IGNORE_ORIENTATION an EXIF tag would turn the picture away from its CameraInfo.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise FrameError(f"{kind} image cannot be decoded: {_brief(error)}") from None
-    if image is None or image.shape[:2] != size:
-        raise FrameError(f"{kind} image of {len(data)} bytes is corrupt")
-    return image, "bgr"
+    return data, kind, size
 
 
 def fill_image(msg: Any, image: np.ndarray, encoding: str) -> None:

@@ -1,0 +1,107 @@
+"""The thread that owns the Segmenter.
+
+A GPU context belongs to the thread that made it, and a frame must not hold up the executor: so one
+thread opens the Segmenter, gives it frames, and closes it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from deeplab_rt.errors import BackendError
+from deeplab_rt.ros.slots import NewestFrames
+from deeplab_rt.segmenter import Segmenter
+
+T = TypeVar("T")
+
+
+class InferenceThread(Generic[T]):
+    """Takes frames from the slots and processes them until it is stopped or fails."""
+
+    def __init__(
+        self,
+        frames: NewestFrames[T],
+        process: Callable[[Segmenter, Sequence[tuple[int, T]]], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """Nothing runs before :meth:`open`.
+
+        Args:
+            frames: where frames wait.
+            process: called in the thread with the Segmenter and (camera, frame) pairs.
+            failed: called in the thread with what ``process`` raised; the thread ends after it.
+        """
+        self._frames = frames
+        self._process = process
+        self._failed = failed
+        self._requests: queue.Queue[Callable[[], Segmenter]] = queue.Queue()
+        self._opened: queue.Queue[Exception | None] = queue.Queue()
+        self._stop = threading.Event()
+        self._busy = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self.segmenter: Segmenter | None = None
+
+    def open(self, make: Callable[[], Segmenter]) -> None:
+        """Make a Segmenter in the thread and wait for it; it takes the place of the one there is.
+
+        Raises:
+            Exception: whatever ``make`` raised; the Segmenter that there was goes on.
+            BackendError: the thread ended meanwhile.
+        """
+        self._requests.put(make)
+        if self._thread.ident is None:
+            self._thread.start()
+        self._frames.wake()
+        while self._thread.is_alive():
+            try:
+                error = self._opened.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if error is not None:
+                raise error
+            return
+        raise BackendError("the inference thread ended before it opened the model")
+
+    def wait_idle(self, timeout: float) -> bool:
+        """Wait until no frame is being processed; False if one still is."""
+        if not self._busy.acquire(timeout=timeout):
+            return False
+        self._busy.release()
+        return True
+
+    def close(self, timeout: float) -> bool:
+        """Finish the present frame, free the Segmenter, end the thread; False if it has not ended."""
+        self._stop.set()
+        self._frames.wake()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            if not self._requests.empty():
+                self._opened.put(self._open(self._requests.get()))
+            taken = self._frames.take(self.segmenter.backend.max_batch if self.segmenter else 1)
+            if not taken or self.segmenter is None:
+                continue
+            try:
+                with self._busy:
+                    self._process(self.segmenter, taken)
+            except Exception as error:
+                self._failed(error)
+                break
+        if self.segmenter is not None:
+            self.segmenter.close()
+
+    def _open(self, make: Callable[[], Segmenter]) -> Exception | None:
+        try:
+            segmenter = make()
+        except Exception as error:
+            return error
+        if self.segmenter is not None:
+            self.segmenter.close()
+        self.segmenter = segmenter
+        return None

@@ -1,0 +1,515 @@
+"""The lifecycle node ``deeplab``: camera images in, masks of the same moment out.
+
+``configure`` loads the model, ``activate`` subscribes and publishes, ``deactivate`` stops and keeps
+the loaded engine, ``cleanup`` frees it. Callbacks only take note of a frame; one thread does the
+rest (:mod:`deeplab_rt.ros.inference`). docs/ros.md lists topics, services and parameters.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParametersResult
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
+from rclpy.exceptions import ParameterException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import Header
+from std_srvs.srv import SetBool
+
+from deeplab_rt.errors import DeeplabError, FrameError
+from deeplab_rt.labels import LabelSet
+from deeplab_rt.ros import transport
+from deeplab_rt.ros.diagnostics import CameraReport, CameraStats, Status
+from deeplab_rt.ros.images import check_compressed, check_image, decode_compressed, decode_image
+from deeplab_rt.ros.inference import InferenceThread
+from deeplab_rt.ros.inputs import CameraInputs
+from deeplab_rt.ros.outputs import CameraOutputs
+from deeplab_rt.ros.parameters import ParameterError, Settings, changed
+from deeplab_rt.ros.slots import NewestFrames
+from deeplab_rt.segmenter import Segmenter
+
+NODE_NAME = "deeplab"
+STOP_S = 1.5  # the longest that stopping waits for the frame in the network
+WARN_EVERY_S = 5.0  # the same warning of the same camera is not repeated sooner
+
+SUCCESS, FAILURE, ERROR = (
+    TransitionCallbackReturn.SUCCESS,
+    TransitionCallbackReturn.FAILURE,
+    TransitionCallbackReturn.ERROR,
+)
+
+
+@dataclass
+class _Frame:
+    """An image message on its way through the node."""
+
+    message: Any
+    received: float  # time.perf_counter()
+
+
+@dataclass
+class _Camera:
+    """What belongs to one camera while the node is configured."""
+
+    name: str
+    outputs: CameraOutputs
+    stats: CameraStats = field(default_factory=CameraStats)
+    inputs: CameraInputs | None = None
+
+    def __post_init__(self) -> None:
+        self.report = CameraReport(f"{NODE_NAME}: {self.name or 'camera'}", self.stats)
+
+
+class SegmenterNode(LifecycleNode):
+    """See the module. Spin it in a single-threaded executor."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Declare the parameters; nothing is loaded.
+
+        Raises:
+            ParameterError: a parameter given at start is out of its bounds.
+        """
+        super().__init__(NODE_NAME, **kwargs)
+        self._cameras: list[_Camera] = []
+        self._frames: NewestFrames[_Frame] = NewestFrames(0)
+        self._inference: InferenceThread[_Frame] | None = None
+        self._active = False
+        self._enabled = True
+        self._failure: Exception | None = None
+        self._warned: dict[str, float] = {}
+        self._settings = self._declare()
+        self.add_on_set_parameters_callback(self._on_parameters)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # On a clock of its own: diagnostics go on while simulated time stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._publish_diagnostics, clock=steady)
+        self._failed_condition = self.create_guard_condition(self._on_failed)
+        if not transport.profile_is_set():
+            self.get_logger().warning(
+                "Fast DDS runs with its defaults, which lose large frames; export "
+                + " ".join(f"{k}={v}" for k, v in transport.profile_environment().items())
+            )
+
+    # Lifecycle. rclpy turns an exception here into ERROR without a word, hence `_guarded`.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._guarded(self._configure, state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._guarded(self._activate, state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._guarded(self._deactivate, state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._guarded(self._free, state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._guarded(self._free, state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything, so that the node is unconfigured and can be configured again."""
+        return self._guarded(self._free, state)
+
+    def _guarded(
+        self, step: Callable[[LifecycleState], TransitionCallbackReturn], state: LifecycleState
+    ) -> TransitionCallbackReturn:
+        try:
+            return step(state)
+        except Exception:
+            self.get_logger().error(traceback.format_exc())
+            return ERROR
+
+    def _configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        settings = self._settings
+        names = settings.cameras or ("",)
+        self._failure = None
+        self._frames = NewestFrames(len(names))
+        self._inference = InferenceThread(self._frames, self._process, self._on_thread_failed)
+        try:
+            self._inference.open(lambda: self._open(settings))
+        except DeeplabError as error:
+            self.get_logger().error(f"cannot configure: {_one_line(error)}")
+            self._free(state)
+            return FAILURE
+        self._cameras = [
+            _Camera(name, CameraOutputs(self, name, partial(self._warn, name))) for name in names
+        ]
+        segmenter = self._segmenter
+        info = segmenter.info
+        self.get_logger().info(
+            f"model {segmenter.model.name}, {info.name} {info.version} on {info.device}, "
+            f"{info.precision}, input {info.input_size[1]}x{info.input_size[0]} ({segmenter.reason})"
+        )
+        return super().on_configure(state)
+
+    def _activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if self._failure is not None:
+            return ERROR
+        super().on_activate(state)
+        self._publish_labels()
+        self._active = True
+        if self._enabled:
+            self._listen()
+        return SUCCESS
+
+    def _deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop_listening()
+        self._active = False
+        super().on_deactivate(state)
+        return SUCCESS if self._failure is None else ERROR
+
+    def _free(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop_listening()
+        self._active = False
+        if self._inference is not None and not self._inference.close(STOP_S):
+            self.get_logger().error(f"a frame has been in the network for more than {STOP_S} s")
+        self._inference = None
+        for camera in self._cameras:
+            camera.outputs.close()
+        self._cameras = []
+        return SUCCESS
+
+    def _open(self, settings: Settings) -> Segmenter:
+        """In the inference thread."""
+        segmenter = Segmenter(
+            settings.model,
+            settings.backend,
+            settings.precision,
+            settings.network_size,
+            max_batch=max(1, len(settings.cameras)),
+        )
+        try:
+            _apply(settings, segmenter)
+        except DeeplabError:
+            segmenter.close()
+            raise
+        return segmenter
+
+    @property
+    def _segmenter(self) -> Segmenter:
+        assert self._inference is not None and self._inference.segmenter is not None
+        return self._inference.segmenter
+
+    # Frames: `_on_image` in the executor, the rest in the inference thread.
+
+    def _listen(self) -> None:
+        settings = self._settings
+        for index, camera in enumerate(self._cameras):
+            camera.stats.last_received = time.monotonic()
+            camera.inputs = CameraInputs(
+                self,
+                camera.name,
+                settings.image_transport == "compressed",
+                settings.image_qos == "reliable",
+                partial(self._on_image, index),
+                partial(camera.stats.count, "lost"),
+                partial(self._warn, camera.name),
+            )
+
+    def _stop_listening(self) -> None:
+        for camera in self._cameras:
+            if camera.inputs is not None:
+                camera.inputs.close()
+                camera.inputs = None
+        for index, _ in self._frames.clear():
+            self._cameras[index].stats.count("discarded")
+        if self._inference is not None and not self._inference.wait_idle(STOP_S):
+            self.get_logger().error(f"a frame has been in the network for more than {STOP_S} s")
+
+    def _on_image(self, index: int, message: Any) -> None:
+        received = time.perf_counter()
+        camera = self._cameras[index] if index < len(self._cameras) else None
+        if camera is None or camera.inputs is None:
+            return  # came while the subscription was being taken down
+        stats = camera.stats
+        stats.count("received")
+        stats.last_received = time.monotonic()
+        check = check_image if hasattr(message, "encoding") else check_compressed
+        try:
+            check(message)
+        except FrameError as error:
+            self._on_bad_frame(camera, error)
+            return
+        age = self._age_ms(message)
+        if age is not None:
+            stats.time({"transport": age})
+            if 0 < self._settings.max_age_ms < age:
+                stats.count("stale")
+                return
+        if self._frames.put(index, _Frame(message, received)) is not None:
+            stats.count("replaced")
+
+    def _process(self, segmenter: Segmenter, taken: Sequence[tuple[int, _Frame]]) -> None:
+        started = time.perf_counter()
+        pictures = []
+        for index, frame in taken:
+            camera = self._cameras[index]
+            camera.stats.time({"wait": 1e3 * (started - frame.received)})
+            raw = hasattr(frame.message, "encoding")
+            try:
+                image, channels = (decode_image if raw else decode_compressed)(frame.message)
+            except FrameError as error:
+                self._on_bad_frame(camera, error)
+                continue
+            pictures.append((camera, frame, image, channels))
+        decoded = time.perf_counter()
+        for order in ("bgr", "rgb"):
+            batch = [picture for picture in pictures if picture[3] == order]
+            try:
+                results = segmenter.segment_batch([image for _, _, image, _ in batch], order)
+            except Exception:
+                for camera, *_ in batch:
+                    camera.stats.count("discarded")
+                raise
+            for (camera, frame, image, _), masks in zip(batch, results, strict=True):
+                camera.stats.time({"decode": 1e3 * (decoded - started) / len(taken)})
+                camera.stats.time({k: v for k, v in masks.timings.items() if k != "total"})
+                self._deliver(camera, frame, image, order, masks, segmenter.labels)
+
+    def _deliver(
+        self, camera: _Camera, frame: _Frame, image: Any, channels: Any, masks: Any, labels: Any
+    ) -> None:
+        settings, header = self._settings, frame.message.header
+        age = self._age_ms(frame.message)
+        if age is not None and 0 < settings.max_age_ms < age:
+            camera.stats.count("late")
+            return
+        started = time.perf_counter()
+        inputs = camera.inputs
+        info = inputs.info if inputs is not None else None
+        try:
+            camera.outputs.publish_masks(masks, header, info)
+        except FrameError as error:
+            self._warn(camera.name, str(error))
+        done = time.perf_counter()
+        stages = {"publish": 1e3 * (done - started), "node": 1e3 * (done - frame.received)}
+        age = self._age_ms(frame.message)
+        if age is not None:
+            stages["latency"] = age
+            camera.stats.newest_stamp_ns = _stamp_ns(header)
+        camera.stats.time(stages)
+        camera.stats.count("published")
+        camera.outputs.publish_overlay(
+            image, channels, masks, labels, settings.overlay_alpha, header
+        )
+
+    def _on_bad_frame(self, camera: _Camera, error: FrameError) -> None:
+        camera.stats.count("bad")
+        self._warn(camera.name, f"bad frame: {_one_line(error)}")
+
+    def _age_ms(self, message: Any) -> float | None:
+        """Time since the stamp on the clock that stamps frames; None if there is no stamp."""
+        stamp = _stamp_ns(message.header)
+        return (self.get_clock().now().nanoseconds - stamp) / 1e6 if stamp else None
+
+    def _on_thread_failed(self, error: Exception) -> None:
+        """In the inference thread: hand over to the executor, which owns the lifecycle."""
+        self._failure = error
+        self._failed_condition.trigger()
+
+    def _on_failed(self) -> None:
+        error = self._failure
+        if isinstance(error, DeeplabError):
+            self.get_logger().error(f"the backend failed: {_one_line(error)}; configure again")
+        elif error is not None:
+            self.get_logger().error("".join(traceback.format_exception(error)))
+        if self._active:
+            self.trigger_deactivate()  # which returns ERROR: by way of on_error to unconfigured
+
+    # Parameters, service, diagnostics.
+
+    def _declare(self) -> Settings:
+        for parameter in fields(Settings):
+            metadata = parameter.metadata
+            descriptor = ParameterDescriptor(
+                description=metadata["description"],
+                additional_constraints=", ".join(metadata["choices"]),
+                read_only=metadata["when"] == "start",
+            )
+            if metadata["bounds"]:
+                low, high = metadata["bounds"]
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=low, to_value=high)
+                ]
+            default = [""] if parameter.default == () else parameter.default
+            self.declare_parameter(parameter.name, default, descriptor)
+        names = [parameter.name for parameter in fields(Settings)]
+        return Settings.from_values({p.name: p.value for p in self.get_parameters(names)})
+
+    def _on_parameters(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
+        known = {parameter.name for parameter in fields(Settings)}
+        new = {p.name: p.value for p in parameters if p.name in known}
+        old = {name: getattr(self._settings, name) for name in known}
+        try:
+            settings = Settings.from_values({**old, **new})
+            for name, when in changed(self._settings, settings).items():
+                if when == "cleanup" and self._inference is not None:
+                    raise ParameterError(f"{name} needs `cleanup` before it can change")
+                if when == "deactivate" and self._active:
+                    raise ParameterError(f"{name} needs `deactivate` before it can change")
+            if self._inference is not None:
+                _apply(settings, self._segmenter)
+        except DeeplabError as error:
+            return SetParametersResult(successful=False, reason=_one_line(error))
+        self._settings = settings
+        if self._active and new.keys() & {"drivable_classes", "object_classes"}:
+            self._publish_labels()
+        return SetParametersResult(successful=True)
+
+    def _publish_labels(self) -> None:
+        header = Header(stamp=self.get_clock().now().to_msg())
+        for camera in self._cameras:
+            camera.outputs.publish_labels(self._segmenter.labels, header)
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> Any:
+        if request.data != self._enabled:
+            self._enabled = request.data
+            if self._active:
+                (self._listen if self._enabled else self._stop_listening)()
+        response.success = True
+        response.message = "enabled" if self._enabled else "disabled"
+        return response
+
+    def _publish_diagnostics(self) -> None:
+        now = self.get_clock().now()
+        device = ""
+        statuses = [self._engine_status()]
+        if self._inference is not None:
+            device = self._segmenter.info.device
+        for camera in self._cameras:
+            settings = self._settings
+            listening = camera.inputs is not None
+            statuses.append(
+                camera.report.make(
+                    listening, now.nanoseconds, settings.max_age_ms, settings.expected_rate_hz
+                )
+            )
+        message = DiagnosticArray()
+        message.header.stamp = now.to_msg()
+        message.status = [
+            DiagnosticStatus(
+                level=bytes([status.level]),
+                name=status.name,
+                message=status.message,
+                hardware_id=device,
+                values=[KeyValue(key=k, value=v) for k, v in status.values.items()],
+            )
+            for status in statuses
+        ]
+        self._diagnostics.publish(message)
+
+    def _engine_status(self) -> Status:
+        status = Status(f"{NODE_NAME}: engine")
+        if self._failure is not None:
+            status.complain(2, f"the backend failed: {_one_line(self._failure)}")
+        if self._inference is None:
+            status.problems.append("not configured")
+            return status
+        segmenter = self._segmenter
+        info = segmenter.info
+        status.values = {
+            "state": "active" if self._active else "inactive",
+            "enabled": str(self._enabled).lower(),
+            "model": segmenter.model.name,
+            "backend": info.name,
+            "version": info.version,
+            "device": info.device,
+            "precision": info.precision,
+            "input": f"{info.input_size[1]}x{info.input_size[0]}",
+            "reason": segmenter.reason,
+            **{name: str(value) for name, value in info.details.items()},
+        }
+        return status
+
+    def _warn(self, camera: str, text: str) -> None:
+        """Log a warning, the same kind not more often than every few seconds."""
+        key = f"{camera}/{text[:24]}"
+        now = time.monotonic()
+        if now - self._warned.get(key, -WARN_EVERY_S) >= WARN_EVERY_S:
+            self._warned[key] = now
+            self.get_logger().warning(f"{camera}: {text}" if camera else text)
+
+
+def _apply(settings: Settings, segmenter: Segmenter) -> None:
+    """Set what may change while running.
+
+    Raises:
+        DeeplabError: the model does not know a class name, or a class would be both drivable and an
+            object; nothing was changed.
+    """
+    labels: LabelSet = segmenter.model.labels.regrouped(
+        settings.drivable_classes or None, settings.object_classes or None
+    )
+    both = [label.name for label in labels.labels if {"drivable", "objects"} <= label.groups]
+    if both:
+        raise ParameterError(
+            f"{', '.join(both)}: drivable and an object at once; set drivable_classes and "
+            "object_classes together"
+        )
+    segmenter.labels = labels
+    segmenter.mask_size = settings.mask_size
+    segmenter.confidence = settings.publish_confidence
+
+
+def _stamp_ns(header: Any) -> int:
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """The executable ``segmenter_node``: run until SIGINT or SIGTERM.
+
+    Returns:
+        0, or 1 after one line on stderr if a parameter given at start cannot be taken.
+    """
+    stopped = False
+
+    def stop(signum: int, frame: Any) -> None:
+        # Signals may come twice (launch sends SIGINT after the terminal did): only a flag is set.
+        nonlocal stopped
+        stopped = True
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    rclpy.init(
+        args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO
+    )
+    try:
+        try:
+            node = SegmenterNode()
+        except (DeeplabError, ParameterException) as error:
+            print(f"segmenter_node: {_one_line(error)}", file=sys.stderr)
+            return 1
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        if node.get_parameter("autostart").value and node.trigger_configure() == SUCCESS:
+            node.trigger_activate()
+        while not stopped:
+            executor.spin_once(timeout_sec=0.1)
+        node.trigger_shutdown()
+        executor.shutdown()
+        node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,285 @@
+"""The node's parameters: declared once, here, with their bounds, and read as one :class:`Settings`.
+
+Pure: imports nothing of ROS. ``python -m deeplab_rt.ros.parameters`` prints the table of the
+documentation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from deeplab_rt.errors import DeeplabError, ModelError
+from deeplab_rt.model_store import DEFAULT_MODEL, check_input_size
+
+When = Literal["running", "deactivate", "cleanup", "start"]
+_WHEN: dict[When, str] = {
+    "running": "while running",
+    "deactivate": "after `deactivate`",
+    "cleanup": "after `cleanup`",
+    "start": "at start only",
+}
+assert set(_WHEN) == set(get_args(When))
+
+
+class ParameterError(DeeplabError):
+    """A parameter is out of its bounds, or does not go with another one."""
+
+
+def _parameter(
+    default: Any,
+    when: When,
+    description: str,
+    choices: tuple[str, ...] = (),
+    bounds: tuple[float, float] | None = None,
+) -> Any:
+    metadata = {"when": when, "description": description, "choices": choices, "bounds": bounds}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The values of all parameters. A tuple of names that is empty, or of one empty name, is unset."""
+
+    model: str = _parameter(
+        DEFAULT_MODEL, "cleanup", "Name of a model, or the directory that holds its model.yaml."
+    )
+    backend: str = _parameter(
+        "auto",
+        "cleanup",
+        "What runs the network; `auto` takes TensorRT where it can run, else the CPU.",
+        choices=("auto", "cpu", "tensorrt"),
+    )
+    precision: str = _parameter(
+        "auto",
+        "cleanup",
+        "Precision of the network; `auto` is the model's own choice for the backend.",
+        choices=("auto", "fp32", "bf16", "fp16", "int8"),
+    )
+    input_size: str = _parameter(
+        "",
+        "cleanup",
+        "Size of the network's input as WxH, each a multiple of 32; empty for the model's own.",
+    )
+    engine_policy: str = _parameter(
+        "require",
+        "cleanup",
+        "When TensorRT could run but its engine is missing or stale: refuse to configure and name "
+        "the build command, build it while configuring, or let the CPU serve while it is built.",
+        choices=("require", "build", "cpu_while_building"),
+    )
+    cameras: tuple[str, ...] = _parameter(
+        (),
+        "cleanup",
+        "Names of several cameras that share the engine; each has its topics under its name. "
+        "Empty for one camera without a name.",
+    )
+    image_transport: str = _parameter(
+        "raw",
+        "deactivate",
+        "`raw` subscribes to `image` (Image), `compressed` to `image/compressed` (JPEG or PNG).",
+        choices=("raw", "compressed"),
+    )
+    image_qos: str = _parameter(
+        "sensor_data",
+        "deactivate",
+        "Quality of service of the image subscription: best effort or reliable.",
+        choices=("sensor_data", "reliable"),
+    )
+    mask_size: str = _parameter(
+        "input",
+        "running",
+        "Masks of the size of the camera's image, or of the network's input (smaller, cheaper).",
+        choices=("input", "network"),
+    )
+    drivable_classes: tuple[str, ...] = _parameter(
+        (), "running", "Class names that make the drivable mask; empty for the model's own."
+    )
+    object_classes: tuple[str, ...] = _parameter(
+        (), "running", "Class names that make the object mask; empty for the model's own."
+    )
+    max_age_ms: float = _parameter(
+        0.0,
+        "running",
+        "Frames older than this on arrival, and masks older than this when done, are dropped; "
+        "0 for no limit.",
+        bounds=(0.0, 60_000.0),
+    )
+    expected_rate_hz: float = _parameter(
+        0.0,
+        "running",
+        "Masks a second of each camera below nine tenths of which diagnostics warn; 0 for none.",
+        bounds=(0.0, 1000.0),
+    )
+    publish_confidence: bool = _parameter(
+        False, "running", "Publish `~/confidence`; it costs several times what the masks cost."
+    )
+    overlay_alpha: float = _parameter(
+        0.5, "running", "Weight of the label colours in the overlay.", bounds=(0.0, 1.0)
+    )
+    publish_grid: bool = _parameter(
+        False, "deactivate", "Publish `~/drivable_grid`; it needs `camera_info`."
+    )
+    grid_frame: str = _parameter(
+        "base_footprint",
+        "deactivate",
+        "Frame of the grid: its x axis forward, its plane z = 0 the ground.",
+    )
+    grid_tf: bool = _parameter(
+        False,
+        "deactivate",
+        "Take the camera's pose in `grid_frame` from tf2 instead of from the next two parameters.",
+    )
+    camera_height_m: float = _parameter(
+        1.5, "running", "Height of the camera above the ground, in metres.", bounds=(0.01, 100.0)
+    )
+    camera_pitch_deg: float = _parameter(
+        0.0,
+        "running",
+        "Pitch of the camera in degrees, positive when it looks down.",
+        bounds=(-45.0, 90.0),
+    )
+    grid_resolution_m: float = _parameter(
+        0.2, "running", "Side of a grid cell in metres.", bounds=(0.01, 10.0)
+    )
+    grid_length_m: float = _parameter(
+        30.0,
+        "running",
+        "How far the grid reaches ahead of the camera, in metres.",
+        (),
+        (0.1, 500.0),
+    )
+    grid_width_m: float = _parameter(
+        20.0, "running", "Width of the grid, the camera in its middle, in metres.", (), (0.1, 500.0)
+    )
+    autostart: bool = _parameter(
+        False,
+        "start",
+        "Configure and activate at start, for use without a launch file or a lifecycle manager.",
+    )
+
+    @property
+    def network_size(self) -> tuple[int, int] | None:
+        """``input_size`` as (height, width); None for the model's own."""
+        if not self.input_size:
+            return None
+        width, _, height = self.input_size.partition("x")
+        return int(height), int(width)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Settings:
+        """Settings from parameter values, all checked together.
+
+        Args:
+            values: parameter name -> value; what is absent keeps its default.
+
+        Raises:
+            ParameterError: a value is out of its bounds or does not go with another one. Whether
+                the model knows the class names is the model's to say.
+        """
+        settings = cls(**{name: _clean(name, value) for name, value in values.items()})
+        for parameter in fields(cls):
+            _check(parameter.name, getattr(settings, parameter.name), parameter.metadata)
+        settings._check_together()
+        return settings
+
+    def _check_together(self) -> None:
+        if self.input_size:
+            if not re.fullmatch(r"[0-9]{1,5}x[0-9]{1,5}", self.input_size):
+                raise ParameterError(
+                    f"input_size is {self.input_size!r}, expected WxH as in '640x480', or ''"
+                )
+            try:
+                check_input_size(self.network_size or (0, 0))
+            except ModelError as error:
+                raise ParameterError(f"input_size: {error}") from None
+        for name in self.cameras:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+                raise ParameterError(
+                    f"cameras: {name!r} cannot be part of a topic name; expected letters, digits "
+                    "and underscores, a letter first"
+                )
+        if len(set(self.cameras)) != len(self.cameras):
+            raise ParameterError(f"cameras: a name appears twice in {list(self.cameras)}")
+        both = set(self.drivable_classes) & set(self.object_classes)
+        if both:
+            raise ParameterError(
+                f"{', '.join(sorted(both))}: in drivable_classes and in object_classes; a class is "
+                "one or the other"
+            )
+        if self.backend == "cpu" and self.precision == "fp16":
+            raise ParameterError(
+                "precision fp16 needs backend tensorrt; a CPU takes fp32, bf16, int8"
+            )
+        if self.backend == "tensorrt" and self.precision == "bf16":
+            raise ParameterError(
+                "precision bf16 needs backend cpu; TensorRT takes fp32, fp16, int8"
+            )
+        if not self.model:
+            raise ParameterError("model is empty; expected a name or a directory")
+        cells = self.grid_length_m * self.grid_width_m / self.grid_resolution_m**2
+        if cells > MAX_CELLS:
+            raise ParameterError(
+                f"a grid of {self.grid_length_m} m x {self.grid_width_m} m at "
+                f"{self.grid_resolution_m} m has {cells:.0f} cells, more than {MAX_CELLS}"
+            )
+        if self.publish_grid and not self.grid_frame:
+            raise ParameterError("publish_grid needs grid_frame")
+
+
+MAX_CELLS = 1_000_000
+
+
+def changed(old: Settings, new: Settings) -> dict[str, When]:
+    """Parameters that differ, and when each may change."""
+    return {
+        parameter.name: parameter.metadata["when"]
+        for parameter in fields(Settings)
+        if getattr(old, parameter.name) != getattr(new, parameter.name)
+    }
+
+
+def _clean(name: str, value: Any) -> Any:
+    """Lists of names without empty ones (ROS cannot type an empty list: [''] stands for it)."""
+    if isinstance(value, list | tuple):
+        return tuple(item for item in value if item)
+    return value
+
+
+def _check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    if metadata["choices"] and value not in metadata["choices"]:
+        raise ParameterError(
+            f"{name} is {value!r}, expected one of: {', '.join(metadata['choices'])}"
+        )
+    if metadata["bounds"]:
+        low, high = metadata["bounds"]
+        if not low <= value <= high:  # a NaN is refused too
+            raise ParameterError(f"{name} is {value}, expected {low} to {high}")
+
+
+def markdown_table() -> str:
+    """The parameters as a table for the documentation."""
+    lines = ["| parameter | default | values | may change | meaning |", "|---|---|---|---|---|"]
+    for parameter in fields(Settings):
+        metadata = parameter.metadata
+        if metadata["choices"]:
+            values = ", ".join(f"`{choice}`" for choice in metadata["choices"])
+        elif metadata["bounds"]:
+            values = "{:g} to {:g}".format(*metadata["bounds"])
+        else:
+            values = {"str": "text", "bool": "`true`, `false`"}.get(str(parameter.type), "names")
+        default = parameter.default
+        shown = {True: "`true`", False: "`false`", "": "`''`", (): "`['']`"}
+        is_number = isinstance(default, float)
+        text = f"`{default}`" if is_number else shown.get(default, f"`{default}`")
+        lines.append(
+            f"| `{parameter.name}` | {text} | {values} | {_WHEN[metadata['when']]} "
+            f"| {metadata['description']} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown_table())

@@ -1,0 +1,94 @@
+"""Quality of service: the profiles of the node's topics, and mismatches in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import (
+    DurabilityPolicy,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_policy_name_from_kind,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
+__all__ = ["PublisherEventCallbacks", "SubscriptionEventCallbacks"]
+
+# What `qos_overrides.TOPIC.subscription.POLICY` may set for images: the common three, and deadline
+# and liveliness, whose breach is reported.
+INPUT_OVERRIDES = QoSOverridingOptions(
+    (
+        QoSPolicyKind.HISTORY,
+        QoSPolicyKind.DEPTH,
+        QoSPolicyKind.RELIABILITY,
+        QoSPolicyKind.DURABILITY,
+        QoSPolicyKind.DEADLINE,
+        QoSPolicyKind.LIVELINESS,
+        QoSPolicyKind.LIVELINESS_LEASE_DURATION,
+    )
+)
+OUTPUT_OVERRIDES = QoSOverridingOptions.with_default_policies()
+
+
+def mask_qos() -> QoSProfile:
+    """Of what is made for every frame. A new object each time: overrides are written into it."""
+    return QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def latched_qos() -> QoSProfile:
+    """Of what late subscribers must get too."""
+    durability = DurabilityPolicy.TRANSIENT_LOCAL
+    return QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
+
+
+def image_qos(reliable: bool) -> QoSProfile:
+    """Of an image subscription.
+
+    The depth is what may wait between the network card and the callback, which only takes note of a
+    frame; the newest-frame slot behind it is one deep.
+    """
+    reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+    return QoSProfile(depth=5, reliability=reliability)
+
+
+def mismatch(node: Node, topic: str, publisher: bool, ours: QoSProfile, event: Any) -> str:
+    """An incompatible-QoS event in words that name both sides.
+
+    Args:
+        node: this node.
+        topic: fully qualified.
+        publisher: whether our side is the publisher.
+        ours: our side's profile.
+        event: as rclpy gives it; its ``last_policy_kind`` says what does not match.
+    """
+    policy = qos_policy_name_from_kind(event.last_policy_kind)
+    find = node.get_subscriptions_info_by_topic if publisher else node.get_publishers_info_by_topic
+    theirs = (
+        f"{info.node_namespace.rstrip('/')}/{info.node_name} ({_words(info.qos_profile)})"
+        for info in find(topic)
+    )
+    verb, other = ("publishes", "subscribers") if publisher else ("subscribes to", "publishers")
+    return (
+        f"no connection on {topic}: incompatible {policy}: this node {verb} it {_words(ours)}; "
+        f"{other}: {_listed(theirs)}; a publisher must offer at least what a subscription asks for "
+        "(see image_qos and qos_overrides)"
+    )
+
+
+def _words(profile: QoSProfile) -> str:
+    words = [profile.reliability.name, profile.durability.name]
+    if 0 < profile.deadline.nanoseconds < 1 << 62:
+        words.append(f"deadline {profile.deadline.nanoseconds / 1e6:g} ms")
+    return ", ".join(words).lower().replace("_", " ")
+
+
+def _listed(items: Iterable[str]) -> str:
+    return ", ".join(sorted(set(items))) or "none seen yet"

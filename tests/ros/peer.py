@@ -1,0 +1,236 @@
+"""The other side of the node in tests: it runs the node as a process and talks to it over DDS."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParametersAtomically
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool
+
+from deeplab_rt.ros.images import decode_image, fill_image
+
+PATIENCE = 20.0  # seconds; discovery alone may take 2.3, and the machine may be busy
+
+
+def wait_for(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
+    """The first true value of the condition."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"no {what} within {timeout} s")
+
+
+class NodeProcess:
+    """``segmenter_node`` as a process of its own."""
+
+    def __init__(
+        self, log: Path, *arguments: str, environment: dict[str, str] | None = None
+    ) -> None:
+        self.log = log
+        with log.open("w") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "deeplab_rt.ros.node", "--ros-args", *arguments],
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def wait_for_line(self, text: str) -> None:
+        wait_for(lambda: text in self.output, f"{text!r} in {self.output}")
+
+    def stop(self, signum: int = signal.SIGINT, times: int = 1) -> float:
+        """Signal it; return how long it took to end, in seconds. Its exit code must be 0."""
+        started = time.monotonic()
+        for _ in range(times):
+            self.process.send_signal(signum)
+            time.sleep(0.02)
+        assert self.process.wait(timeout=PATIENCE) == 0, self.output
+        return time.monotonic() - started
+
+    def __enter__(self) -> NodeProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+class Peer:
+    """A camera, a consumer of masks and a lifecycle manager in one ROS node of the test's process."""
+
+    def __init__(self, name: str = "peer") -> None:
+        self.context = Context()
+        rclpy.init(context=self.context)
+        self.node = rclpy.create_node(name, context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self.received: dict[str, list[Any]] = defaultdict(list)
+        self._publishers: dict[str, Any] = {}
+        self._subscriptions: dict[str, Any] = {}
+        self._clients: dict[str, Any] = {}
+        self._closing = False
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        while not self._closing:
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def close(self) -> None:
+        self._closing = True
+        self._thread.join()
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self.context.try_shutdown()
+
+    # Topics.
+
+    def listen(
+        self, topic: str, kind: Any = Image, latched: bool = False, reliable: bool = True
+    ) -> None:
+        """Collect what comes on a topic in ``received[topic]``."""
+        profile = QoSProfile(
+            depth=50,
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+        )
+        received = self.received[topic]
+        self._subscriptions[topic] = self.node.create_subscription(
+            kind, topic, received.append, profile
+        )
+
+    def deaf(self, topic: str) -> None:
+        """Stop listening."""
+        self.node.destroy_subscription(self._subscriptions.pop(topic))
+
+    def connected(self, *topics: str) -> None:
+        """Wait until every topic that this side listens to has a publisher."""
+        for topic in topics:
+            wait_for(lambda t=topic: self.node.count_publishers(t), f"publisher of {topic}")
+
+    def publisher(self, topic: str, kind: Any = Image, reliable: bool = True) -> Any:
+        """A publisher, made once, after it has found its subscriber."""
+        if topic not in self._publishers:
+            reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+            self._publishers[topic] = self.node.create_publisher(
+                kind, topic, QoSProfile(depth=20, reliability=reliability)
+            )
+        publisher = self._publishers[topic]
+        wait_for(publisher.get_subscription_count, f"subscriber of {topic}")
+        return publisher
+
+    def send(
+        self, picture: np.ndarray, stamp: int, topic: str = "/image", encoding: str = "bgr8"
+    ) -> None:
+        """Publish a picture stamped ``stamp`` nanoseconds."""
+        self.publisher(topic).publish(image(picture, stamp, encoding))
+
+    def masks(self, topic: str, count: int = 1) -> list[tuple[int, np.ndarray]]:
+        """Wait for ``count`` masks on a topic; (stamp in ns, mask) of all that came."""
+        wait_for(lambda: len(self.received[topic]) >= count, f"{count} masks on {topic}")
+        return [(stamp_of(m), decode_image(m)[0][..., 0]) for m in self.received[topic]]
+
+    # Services.
+
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(kind, name)
+        client = self._clients[name]
+        assert client.wait_for_service(timeout_sec=PATIENCE), name
+        future = client.call_async(request)
+        wait_for(future.done, f"answer of {name}")
+        return future.result()
+
+    def change(self, transition: str, node: str = "/deeplab") -> bool:
+        """Ask for a lifecycle transition by name: configure, activate, deactivate, cleanup."""
+        request = ChangeState.Request(
+            transition=Transition(id=getattr(Transition, f"TRANSITION_{transition.upper()}"))
+        )
+        return bool(self.call(ChangeState, f"{node}/change_state", request).success)
+
+    def state(self, node: str = "/deeplab") -> str:
+        return str(self.call(GetState, f"{node}/get_state", GetState.Request()).current_state.label)
+
+    def enable(self, on: bool) -> None:
+        assert self.call(SetBool, "/deeplab/enable", SetBool.Request(data=on)).success
+
+    def set(self, **values: Any) -> str:
+        """Set parameters of the node together; empty if they were taken, else the reason."""
+        request = SetParametersAtomically.Request(
+            parameters=[Parameter(name=n, value=_value(v)) for n, v in values.items()]
+        )
+        name = "/deeplab/set_parameters_atomically"
+        result = self.call(SetParametersAtomically, name, request).result
+        assert result.successful != bool(result.reason)
+        return str(result.reason)
+
+    def diagnostics(self, name: str, condition: Callable[[Any, dict[str, str]], bool]) -> Any:
+        """Wait for a status whose name ends so and that meets the condition (status, values)."""
+        topic = "/diagnostics"
+        if topic not in self._subscriptions:
+            self.listen(topic, DiagnosticArray)
+
+        def find() -> Any:
+            for message in self.received[topic][-2:]:
+                for status in message.status:
+                    values = {value.key: value.value for value in status.values}
+                    if status.name.endswith(name) and condition(status, values):
+                        return status, values
+            return None
+
+        return wait_for(find, f"such a status of {name}; the last: {self.received[topic][-1:]}")
+
+
+def image(picture: np.ndarray, stamp: int, encoding: str = "bgr8") -> Image:
+    message = Image()
+    message.header.frame_id = "front_camera"
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 1_000_000_000)
+    fill_image(message, picture, encoding)
+    return message
+
+
+def stamp_of(message: Any) -> int:
+    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
+
+
+def _value(value: Any) -> ParameterValue:
+    if isinstance(value, bool):
+        return ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=value)
+    if isinstance(value, float):
+        return ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value)
+    if isinstance(value, str):
+        return ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)
+    assert isinstance(value, Sequence)
+    return ParameterValue(type=ParameterType.PARAMETER_STRING_ARRAY, string_array_value=list(value))

@@ -1,0 +1,56 @@
+"""A window on this machine's display."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import cv2
+
+from deeplab_rt.labels import LabelSet
+from deeplab_rt.masks import Masks
+from deeplab_rt.streams.base import Frame, Stopped
+from deeplab_rt.streams.figures import Figures
+from deeplab_rt.streams.overlays import frame_overlay, legend
+
+_TITLE = "deeplab_rt"
+
+
+def no_display() -> str | None:
+    """Why no window can be opened here, or None if one can."""
+    if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+        return "there is no display (DISPLAY is not set)"
+    # The window toolkit ends the whole process where it finds no display, so a child asks first.
+    code = "import cv2; cv2.namedWindow('probe'); cv2.destroyAllWindows()"
+    probe = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    if probe.returncode:
+        return f"the display {os.environ.get('DISPLAY', '')} takes no window"
+    return None
+
+
+class Window:
+    """Shows every overlay with the legend and the figures; q, Esc or closing it ends the stream."""
+
+    def __init__(self, labels: LabelSet, figures: Figures) -> None:
+        self._labels = labels
+        self._figures = figures
+        cv2.namedWindow(_TITLE, cv2.WINDOW_AUTOSIZE)
+
+    def write(self, frame: Frame, masks: Masks) -> None:
+        """Show one frame.
+
+        Raises:
+            Stopped: the window was closed.
+        """
+        picture = frame_overlay(frame, masks, self._labels)
+        cv2.putText(
+            picture, self._figures.line(), (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255,) * 3, 1
+        )
+        cv2.imshow(_TITLE, cv2.vconcat([picture, legend(self._labels, picture.shape[1])]))
+        key = cv2.waitKey(1) & 0xFF
+        if key in (ord("q"), 27) or cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1:
+            raise Stopped
+
+    def close(self) -> None:
+        cv2.destroyAllWindows()

@@ -1,0 +1,172 @@
+"""Frames from a source through a segmenter into sinks: what ``replay`` and ``webcam`` do."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from deeplab_rt.errors import StreamError
+from deeplab_rt.masks import Masks
+from deeplab_rt.segmenter import Segmenter
+from deeplab_rt.streams.base import Frame, FrameSource, MaskSink, Stopped
+from deeplab_rt.streams.figures import Figures
+
+
+def replay(
+    source: FrameSource,
+    segmenter: Segmenter,
+    sinks: Sequence[MaskSink],
+    figures: Figures | None = None,
+    on_frame: Callable[[Figures], None] | None = None,
+    frames: int | None = None,
+    seconds: float | None = None,
+) -> tuple[Figures, bool]:
+    """Segment every frame of a recording, in order; of a camera, always the newest.
+
+    The next frame is decoded while the network works. The sinks are closed in every case, so that
+    what was written is readable. In the main thread, SIGINT and SIGTERM end the stream between two
+    frames, never in the middle of writing one.
+
+    Args:
+        source: is read to its end, and not closed.
+        segmenter: with masks of the frame's size.
+        sinks: each takes every frame; closed at the end.
+        figures: where to count; None for new ones.
+        on_frame: called after every frame.
+        frames: stop after so many.
+        seconds: stop after so long.
+
+    Returns:
+        The figures, and whether the stream was interrupted. Stages: ``preprocess``, ``network``,
+        ``labels`` and ``total`` (from submission to masks) as the segmenter gives them, ``write``
+        (all sinks); for a recording ``decode``; for a camera ``age`` (from its stamp to the masks).
+
+    Raises:
+        StreamError: an output failed, or the source gave no frame at all.
+        BackendError: the device failed.
+    """
+    figures = figures or Figures(source)
+    interrupted = False
+    with _Signals() as signals, ExitStack() as stack:
+        for sink in sinks:
+            stack.callback(sink.close)
+        figures.begin()
+        try:
+            results = _segmented(source, segmenter)
+            while figures.frames != frames and (seconds is None or figures.elapsed_s < seconds):
+                with signals.heard():
+                    result = next(results, None)
+                if result is None:
+                    break
+                frame, masks, stages = result
+                started = time.perf_counter()
+                for sink in sinks:
+                    sink.write(frame, masks)
+                figures.add({**stages, "write": 1e3 * (time.perf_counter() - started)})
+                if on_frame is not None:
+                    on_frame(figures)
+        except Stopped:
+            pass
+        except KeyboardInterrupt:
+            interrupted = True
+        stack.close()
+        figures.end()
+    if not figures.frames and not interrupted:
+        reason = source.warnings[0] if source.warnings else "it is empty"
+        raise StreamError(f"{source.name}: gave no frame: {reason}")
+    return figures, interrupted
+
+
+def summary(figures: Figures, segmenter: Segmenter, outputs: Mapping[str, Path]) -> dict[str, Any]:
+    """What ``--json`` prints of a run.
+
+    Args:
+        figures: of the run.
+        segmenter: that did it.
+        outputs: kind of output (``bag``, ``masks``, ``overlay``) -> path.
+    """
+    info = segmenter.info
+    return {
+        "input": figures.source.name,
+        "output": {kind: str(path) for kind, path in outputs.items()},
+        **figures.report(),
+        "model": segmenter.model.name,
+        "backend": info.name,
+        "device": info.device,
+        "precision": info.precision,
+        "network_size": f"{info.input_size[1]}x{info.input_size[0]}",
+        "warnings": figures.source.warnings,
+    }
+
+
+def _segmented(
+    source: FrameSource, segmenter: Segmenter
+) -> Iterator[tuple[Frame, Masks, dict[str, float]]]:
+    """Every frame with its masks and the milliseconds of its stages."""
+    if source.live:
+        # One at a time: a frame in flight behind another would be late by a camera period.
+        for frame in source:
+            masks = segmenter.segment(frame.image, frame.channels)
+            yield frame, masks, {**masks.timings, "age": (time.time_ns() - frame.stamp_ns) / 1e6}
+        return
+    decode_ms: deque[float] = deque()
+
+    def decoded() -> Iterator[Frame]:
+        frames = iter(source)
+        while True:
+            started = time.perf_counter()
+            frame = next(frames, None)
+            if frame is None:
+                return
+            decode_ms.append(1e3 * (time.perf_counter() - started))
+            yield frame
+
+    results = segmenter.stream(decoded(), lambda f: f.image, lambda f: f.channels)
+    for frame, masks in results:
+        yield frame, masks, {"decode": decode_ms.popleft(), **masks.timings}
+
+
+class _Signals:
+    """SIGINT and SIGTERM become KeyboardInterrupt, but only where they are listened to.
+
+    Elsewhere (a frame is being written, a bag closed) they are noted and come at the next place.
+    Signals that the process ignores, and threads other than the main one, are left alone.
+    """
+
+    def __init__(self) -> None:
+        self._noted = False
+        self._hearing = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt inside, at once, or for a signal that came before."""
+        if self._noted:
+            raise KeyboardInterrupt
+        self._hearing = True
+        try:
+            yield
+        finally:
+            self._hearing = False
+
+    def _note(self, number: int, stack: object) -> None:
+        self._noted = True
+        if self._hearing:
+            raise KeyboardInterrupt

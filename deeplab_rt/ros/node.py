@@ -32,6 +32,7 @@ from deeplab_rt.errors import DeeplabError, FrameError
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.ros import transport
 from deeplab_rt.ros.diagnostics import CameraReport, CameraStats, Status
+from deeplab_rt.ros.grid_output import GridOutput, TransformListener
 from deeplab_rt.ros.images import check_compressed, check_image, decode_compressed, decode_image
 from deeplab_rt.ros.inference import InferenceThread
 from deeplab_rt.ros.inputs import CameraInputs
@@ -65,6 +66,7 @@ class _Camera:
 
     name: str
     outputs: CameraOutputs
+    grid: GridOutput | None = None
     stats: CameraStats = field(default_factory=CameraStats)
     inputs: CameraInputs | None = None
 
@@ -88,6 +90,7 @@ class SegmenterNode(LifecycleNode):
         self._active = False
         self._enabled = True
         self._failure: Exception | None = None
+        self._transforms: TransformListener | None = None
         self._warned: dict[str, float] = {}
         self._settings = self._declare()
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -159,6 +162,14 @@ class SegmenterNode(LifecycleNode):
     def _activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         if self._failure is not None:
             return ERROR
+        if self._settings.publish_grid:
+            try:
+                self._transforms = TransformListener(self) if self._settings.grid_tf else None
+            except DeeplabError as error:
+                self.get_logger().error(f"cannot activate: {_one_line(error)}")
+                return FAILURE
+            for camera in self._cameras:
+                camera.grid = GridOutput(self, camera.name, self._transforms)
         super().on_activate(state)
         self._publish_labels()
         self._active = True
@@ -167,14 +178,24 @@ class SegmenterNode(LifecycleNode):
         return SUCCESS
 
     def _deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop_listening()
-        self._active = False
+        self._stop()
         super().on_deactivate(state)
         return SUCCESS if self._failure is None else ERROR
 
-    def _free(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def _stop(self) -> None:
+        """Undo what activation did, but for the switches of the publishers."""
         self._stop_listening()
         self._active = False
+        for camera in self._cameras:
+            if camera.grid is not None:
+                camera.grid.close()
+                camera.grid = None
+        if self._transforms is not None:
+            self._transforms.close()
+            self._transforms = None
+
+    def _free(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop()
         if self._inference is not None and not self._inference.close(STOP_S):
             self.get_logger().error(f"a frame has been in the network for more than {STOP_S} s")
         self._inference = None
@@ -293,6 +314,10 @@ class SegmenterNode(LifecycleNode):
         info = inputs.info if inputs is not None else None
         try:
             camera.outputs.publish_masks(masks, header, info)
+            if camera.grid is not None and info is None:
+                raise FrameError("no grid: no camera_info has come")
+            if camera.grid is not None:
+                camera.grid.publish(masks, header, info, settings)
         except FrameError as error:
             self._warn(camera.name, str(error))
         done = time.perf_counter()

@@ -102,7 +102,7 @@ class OverlayVideo:
             StreamError: the disk is full or gone, or the encoder refuses the frame.
         """
         check_space(self.path)
-        picture = frame_overlay(frame, masks, self._labels)
+        picture = self.picture(frame, masks)
         with writing(self.path):
             if self._container is None:
                 self._begin(picture)
@@ -116,6 +116,10 @@ class OverlayVideo:
             encoded = av.VideoFrame.from_ndarray(self._canvas, format="bgr24")
             encoded.pts, encoded.time_base = self._time, Fraction(1, _TICKS)
             self._container.mux(self._stream.encode(encoded))
+
+    def picture(self, frame: Frame, masks: Masks) -> np.ndarray:
+        """What is shown of a frame, uint8 [H, W, 3] BGR; for a subclass to show something else."""
+        return frame_overlay(frame, masks, self._labels)
 
     def close(self) -> None:
         container, self._container = self._container, None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -34,6 +34,17 @@ NEAR = 1.0  # what is nearer than this to the camera is cut off
 SPEED = 8.0  # metres a second
 HAZE = np.array([226.0, 220.0, 212.0])  # the colour of distant air
 SPLITS = (3.0, 6.0, 12.0, 24.0, 48.0)  # metres ahead at which long surfaces change their sharpness
+
+
+@dataclass(frozen=True)
+class StreetFrame(Frame):
+    """A frame of the street with the truth.
+
+    Attributes:
+        labels: uint8 [H, W]: the label id of every pixel.
+    """
+
+    labels: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.uint8))
 
 
 @dataclass(frozen=True)
@@ -134,10 +145,12 @@ class StreetSource:
         self._paint_textures(np.random.default_rng(seed))
         self._block = lru_cache(maxsize=32)(self._lay_out_block)
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[StreetFrame]:
         for index in range(self._frames):
-            image, _ = self.render(index)
-            yield Frame(image, index, self.stamp_ns(index), "camera", f"{index:06d}")
+            image, labels = self.render(index)
+            yield StreetFrame(
+                image, index, self.stamp_ns(index), "camera", f"{index:06d}", labels=labels
+            )
 
     def stamp_ns(self, index: int) -> int:
         """The stamp of a frame in nanoseconds: its time since the drive began."""

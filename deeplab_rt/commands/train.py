@@ -1,14 +1,41 @@
-"""placeholder"""
+"""``deeplab_rt train``: fit a network by a recipe."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 
 def add_parser(subparsers: Any) -> None:
-    subparsers.add_parser("train")
+    """Add the command's arguments."""
+    parser = subparsers.add_parser("train", help="fit a network to labelled pictures by a recipe")
+    parser.add_argument("recipe", help="name of a shipped recipe or path of a YAML file")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="run folder")
+    parser.add_argument(
+        "--data", type=Path, default=Path(), help="folder the recipe's roots are relative to"
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="newest",
+        metavar="EPOCH.pt",
+        help="continue from the run folder's newest epoch, or from the given one",
+    )
+    parser.add_argument("--steps", type=int, help="length of the schedule in steps")
+    parser.add_argument("--minutes", type=float, help="length of the schedule in minutes instead")
+    parser.add_argument("--seed", type=int)
 
 
 def run(args: argparse.Namespace) -> int:
-    raise NotImplementedError
+    """Run the command; returns the exit code."""
+    from deeplab_rt.training.run import train
+
+    overrides = {
+        key: getattr(args, key)
+        for key in ("steps", "minutes", "seed")
+        if getattr(args, key) is not None
+    }
+    path = train(args.recipe, args.output, args.data, resume=args.resume, overrides=overrides)
+    print(f"trained weights: {path} (next: deeplab_rt export {path} -o engines/NAME)")
+    return 0

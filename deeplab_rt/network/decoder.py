@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from deeplab_rt.network.layers import conv_norm_act, separable
 
@@ -58,7 +57,7 @@ class Decoder(nn.Module):
         [N, channels, h*scale, w*scale]."""
         # A constant factor, not the tap's size: the exported Resize then has constant scales
         # even where height and width are dynamic.
-        high = F.interpolate(
+        high = nn.functional.interpolate(
             high,
             scale_factor=float(self.scale),
             mode="bilinear",

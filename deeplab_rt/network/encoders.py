@@ -6,8 +6,9 @@ replaced by atrous convolution (arXiv:1706.05587, section 3.1; arXiv:1802.02611,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,37 +17,41 @@ from deeplab_rt.network.layers import conv_norm_act
 
 
 @dataclass(frozen=True)
-class Atrous:
-    """How striding is traded for dilation.
+class EncoderOptions:
+    """What an encoder is asked for.
 
     Args:
-        output_stride: Input size over the size of the deepest feature map: 8, 16 or 32.
+        output_stride: Input size over the size of the deepest feature map: 8, 16 or 32; what is
+            beyond it is striding traded for dilation.
         dilate_first: Whether the first block of a stage that lost its stride already takes the
             larger dilation. Torchvision, MMSegmentation and VainF leave the first block at the
             dilation before it; segmentation_models.pytorch dilates it.
+        pad_first: Whether inverted residuals pad before the expansion, not before the depthwise
+            convolution, and the stem not at all (VainF): borders then hold the expansion of zeros.
     """
 
     output_stride: int = 16
     dilate_first: bool = False
+    pad_first: bool = False
 
 
 class _StridePlan:
     """Hands out (stride, dilation) block by block while the output stride is reached."""
 
-    def __init__(self, atrous: Atrous) -> None:
-        if atrous.output_stride not in (8, 16, 32):
-            raise ValueError(f"output stride {atrous.output_stride}: expected 8, 16 or 32")
-        self.atrous = atrous
+    def __init__(self, options: EncoderOptions) -> None:
+        if options.output_stride not in (8, 16, 32):
+            raise ValueError(f"output stride {options.output_stride}: expected 8, 16 or 32")
+        self.options = options
         self.reached = 2  # the stem halves the image
         self.dilation = 1
 
     def stage(self, stride: int, repeats: int) -> list[tuple[int, int]]:
         before = self.dilation
-        if self.reached * stride > self.atrous.output_stride:
+        if self.reached * stride > self.options.output_stride:
             self.dilation *= stride
             stride = 1
         self.reached *= stride
-        first = self.dilation if self.atrous.dilate_first else before
+        first = self.dilation if self.options.dilate_first else before
         return [(stride, first)] + [(1, self.dilation)] * (repeats - 1)
 
 
@@ -79,6 +84,7 @@ class InvertedResidual(nn.Module):
         stride: int,
         dilation: int,
         eps: float,
+        pad_first: bool,
     ) -> None:
         super().__init__()
         hidden = inputs * expand
@@ -99,14 +105,21 @@ class InvertedResidual(nn.Module):
         )
         self.project = conv_norm_act(hidden, outputs, 1, act=None, eps=eps)
         self.residual = stride == 1 and inputs == outputs
+        self.padding = 0
+        if pad_first:
+            self.padding = kernel // 2 * dilation
+            self.depthwise.get_submodule("conv").padding = (0, 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.project(self.depthwise(self.expand(x)))
+        padded = nn.functional.pad(x, [self.padding] * 4) if self.padding else x
+        y: Tensor = self.project(self.depthwise(self.expand(padded)))
         return x + y if self.residual else y
 
 
 @dataclass(frozen=True)
-class _Stage:
+class Stage:
+    """Inverted residuals of one width; the first has the stride."""
+
     expand: int
     kernel: int
     channels: int
@@ -117,13 +130,24 @@ class _Stage:
 class InvertedResidualEncoder(Encoder):
     """A stem and stages of inverted residuals: MobileNetV2 and EfficientNet-Lite.
 
-    The tap is the last feature map of stride 4. The classifier's 1x1 convolution is left out.
+    The tap is the last feature map of stride 4.
+
+    Args:
+        stages: The blocks.
+        options: What is asked for.
+        eps: BatchNorm epsilon.
+        head: Channels of the classifier's 1x1 convolution; 0 leaves it out.
     """
 
-    def __init__(self, stages: list[_Stage], atrous: Atrous, *, stem: int, eps: float) -> None:
+    def __init__(
+        self, stages: list[Stage], options: EncoderOptions, *, eps: float, head: int = 0
+    ) -> None:
         super().__init__()
-        plan = _StridePlan(atrous)
+        stem = 32
+        plan = _StridePlan(options)
         self.stem = conv_norm_act(3, stem, 3, stride=2, act=nn.ReLU6, eps=eps)
+        if options.pad_first:
+            self.stem.get_submodule("conv").padding = (0, 0)
         blocks: list[nn.Module] = []
         channels = stem
         for stage in stages:
@@ -137,6 +161,7 @@ class InvertedResidualEncoder(Encoder):
                         stride=stride,
                         dilation=dilation,
                         eps=eps,
+                        pad_first=options.pad_first,
                     )
                 )
                 channels = stage.channels
@@ -144,7 +169,10 @@ class InvertedResidualEncoder(Encoder):
                 self.tap = len(blocks)
                 self.low_channels = channels
         self.blocks = nn.ModuleList(blocks)
-        self.out_channels = channels
+        self.head = (
+            conv_norm_act(channels, head, 1, act=nn.ReLU6, eps=eps) if head else nn.Identity()
+        )
+        self.out_channels = head or channels
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.stem(x)
@@ -153,7 +181,7 @@ class InvertedResidualEncoder(Encoder):
             x = block(x)
             if index == self.tap:
                 low = x
-        return low, x
+        return low, self.head(x)
 
 
 class Bottleneck(nn.Module):
@@ -188,9 +216,11 @@ class ResNetEncoder(Encoder):
             MMSegmentation).
     """
 
-    def __init__(self, repeats: list[int], atrous: Atrous, *, deep_stem: bool = False) -> None:
+    def __init__(
+        self, repeats: list[int], options: EncoderOptions, *, deep_stem: bool = False
+    ) -> None:
         super().__init__()
-        plan = _StridePlan(atrous)
+        plan = _StridePlan(options)
         self.stem = (
             nn.Sequential(
                 conv_norm_act(3, 32, 3, stride=2),
@@ -223,24 +253,50 @@ class ResNetEncoder(Encoder):
         return low, x
 
 
-_LITE0 = [
-    _Stage(1, 3, 16, 1, 1),
-    _Stage(6, 3, 24, 2, 2),
-    _Stage(6, 5, 40, 2, 2),
-    _Stage(6, 3, 80, 3, 2),
-    _Stage(6, 5, 112, 3, 1),
-    _Stage(6, 5, 192, 4, 2),
-    _Stage(6, 3, 320, 1, 1),
-]
 _MOBILENET_V2 = [
-    _Stage(1, 3, 16, 1, 1),
-    _Stage(6, 3, 24, 2, 2),
-    _Stage(6, 3, 32, 3, 2),
-    _Stage(6, 3, 64, 4, 2),
-    _Stage(6, 3, 96, 3, 1),
-    _Stage(6, 3, 160, 3, 2),
-    _Stage(6, 3, 320, 1, 1),
+    Stage(1, 3, 16, 1, 1),
+    Stage(6, 3, 24, 2, 2),
+    Stage(6, 3, 32, 3, 2),
+    Stage(6, 3, 64, 4, 2),
+    Stage(6, 3, 96, 3, 1),
+    Stage(6, 3, 160, 3, 2),
+    Stage(6, 3, 320, 1, 1),
 ]
+
+
+def lite_stages(width: float = 1.0, depth: float = 1.0) -> list[Stage]:
+    """EfficientNet-Lite's stages (arXiv:1905.11946, section 4, without squeeze-excitation and with
+    the repeats of the first and last stage fixed).
+
+    Args:
+        width: Factor on the channels, which are rounded to multiples of 8.
+        depth: Factor on the repeats, which are rounded up.
+    """
+
+    def channels(base: int) -> int:
+        rounded = max(8, int(base * width + 4) // 8 * 8)
+        return rounded + 8 if rounded < 0.9 * base * width else rounded
+
+    base = [
+        Stage(1, 3, 16, 1, 1),
+        Stage(6, 3, 24, 2, 2),
+        Stage(6, 5, 40, 2, 2),
+        Stage(6, 3, 80, 3, 2),
+        Stage(6, 5, 112, 3, 1),
+        Stage(6, 5, 192, 4, 2),
+        Stage(6, 3, 320, 1, 1),
+    ]
+    return [
+        replace(
+            stage,
+            channels=channels(stage.channels),
+            repeats=stage.repeats
+            if stage in (base[0], base[-1])
+            else math.ceil(stage.repeats * depth),
+        )
+        for stage in base
+    ]
+
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -250,26 +306,46 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 class EncoderEntry:
     """One encoder: how it is made and how its images are normalised (bytes, RGB)."""
 
-    make: Callable[[Atrous], Encoder]
+    make: Callable[[EncoderOptions], Encoder]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
 
-ENCODERS: dict[str, EncoderEntry] = {
-    # TensorFlow's EfficientNets use a BatchNorm epsilon of 1e-3 and (x - 127) / 128.
-    "efficientnet_lite0": EncoderEntry(
-        lambda atrous: InvertedResidualEncoder(_LITE0, atrous, stem=32, eps=1e-3),
+LITE_SCALES = {
+    "efficientnet_lite0": (1.0, 1.0),
+    "efficientnet_lite1": (1.0, 1.1),
+    "efficientnet_lite2": (1.1, 1.2),
+    "efficientnet_lite3": (1.2, 1.4),
+    "efficientnet_lite4": (1.4, 1.8),
+}
+"""Width and depth of each EfficientNet-Lite, relative to the first."""
+
+
+def _lite(width: float, depth: float) -> EncoderEntry:
+    # TensorFlow's EfficientNets have a BatchNorm epsilon of 1e-3 and take (x - 127) / 128.
+    return EncoderEntry(
+        lambda options: InvertedResidualEncoder(lite_stages(width, depth), options, eps=1e-3),
         mean=(127.0, 127.0, 127.0),
         std=(128.0, 128.0, 128.0),
-    ),
+    )
+
+
+ENCODERS: dict[str, EncoderEntry] = {
+    **{name: _lite(width, depth) for name, (width, depth) in LITE_SCALES.items()},
     "mobilenet_v2": EncoderEntry(
-        lambda atrous: InvertedResidualEncoder(_MOBILENET_V2, atrous, stem=32, eps=1e-5)
+        lambda options: InvertedResidualEncoder(_MOBILENET_V2, options, eps=1e-5)
     ),
-    "resnet50": EncoderEntry(lambda atrous: ResNetEncoder([3, 4, 6, 3], atrous)),
-    "resnet101": EncoderEntry(lambda atrous: ResNetEncoder([3, 4, 23, 3], atrous)),
-    "resnet50_v1c": EncoderEntry(lambda atrous: ResNetEncoder([3, 4, 6, 3], atrous, deep_stem=True)),
+    # With the classifier's 1x1 convolution, as in segmentation_models.pytorch.
+    "mobilenet_v2_1280": EncoderEntry(
+        lambda options: InvertedResidualEncoder(_MOBILENET_V2, options, eps=1e-5, head=1280)
+    ),
+    "resnet50": EncoderEntry(lambda options: ResNetEncoder([3, 4, 6, 3], options)),
+    "resnet101": EncoderEntry(lambda options: ResNetEncoder([3, 4, 23, 3], options)),
+    "resnet50_v1c": EncoderEntry(
+        lambda options: ResNetEncoder([3, 4, 6, 3], options, deep_stem=True)
+    ),
     "resnet101_v1c": EncoderEntry(
-        lambda atrous: ResNetEncoder([3, 4, 23, 3], atrous, deep_stem=True)
+        lambda options: ResNetEncoder([3, 4, 23, 3], options, deep_stem=True)
     ),
 }
 
@@ -278,7 +354,7 @@ def lite0_keys() -> dict[str, str]:
     """Prefixes of the keys in the PyPI package's EfficientNet-Lite0 file, to ours."""
     keys = {"_conv_stem": "stem.conv", "_bn0": "stem.norm"}
     index = 0
-    for stage in _LITE0:
+    for stage in lite_stages():
         for _ in range(stage.repeats):
             theirs, ours = f"_blocks.{index}", f"blocks.{index}"
             parts = [("depthwise", "_depthwise_conv", "_bn1"), ("project", "_project_conv", "_bn2")]

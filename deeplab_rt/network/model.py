@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from deeplab_rt.errors import DeeplabError
 from deeplab_rt.network.aspp import ASPP
 from deeplab_rt.network.decoder import Decoder
-from deeplab_rt.network.encoders import ENCODERS, Atrous
+from deeplab_rt.network.encoders import ENCODERS, EncoderOptions
 from deeplab_rt.network.layers import conv_norm_act
 
 
@@ -43,7 +42,8 @@ class Architecture:
         project_kernel: Side of the ASPP's fusing convolution.
         aspp_refine: One separable convolution after the ASPP.
         align_corners: Of the decoder's upsampling.
-        dilate_first: See :class:`deeplab_rt.network.encoders.Atrous`.
+        dilate_first: See :class:`deeplab_rt.network.encoders.EncoderOptions`.
+        pad_first: Likewise.
         encoder_eps: BatchNorm epsilon of the encoder, where it is not the encoder's own.
         mean: Per channel, in bytes, RGB; None takes the encoder's.
         std: Likewise.
@@ -63,6 +63,7 @@ class Architecture:
     aspp_refine: bool = False
     align_corners: bool = False
     dilate_first: bool = False
+    pad_first: bool = False
     encoder_eps: float | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
@@ -81,7 +82,9 @@ class Architecture:
                 f"architecture: unknown field {unknown[0]!r}; expected some of "
                 f"{', '.join(sorted(names))}"
             )
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
+        }
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,7 +131,7 @@ class DeepLab(nn.Module):
         self.architecture = architecture
         self.classes = classes
         a = architecture
-        self.encoder = entry.make(Atrous(a.output_stride, a.dilate_first))
+        self.encoder = entry.make(EncoderOptions(a.output_stride, a.dilate_first, a.pad_first))
         if a.encoder_eps is not None:
             for module in self.encoder.modules():
                 if isinstance(module, nn.BatchNorm2d):
@@ -173,14 +176,15 @@ class DeepLab(nn.Module):
         H and W are multiples of the output stride. The labels are the argmax of these logits
         upsampled bilinearly (``align_corners=False``) to the frame.
         """
-        # The permuted view of NHWC bytes is channels_last already: no copy is made for it.
-        x = (image.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+        # Cast before transposing: TensorRT takes uint8 inputs only into a Cast. The permuted view of
+        # NHWC pixels is channels_last already, so no copy is made for it.
+        x = (image.to(self.mean.dtype).permute(0, 3, 1, 2) - self.mean) / self.std
         low, high = self.encoder(x)
         high = self.aspp(high)
         if self.decoder is not None:
             logits: Tensor = self.classifier(self.decoder(low, high))
             return logits
-        return F.interpolate(
+        return nn.functional.interpolate(
             self.classifier(high),
             scale_factor=self.architecture.output_stride / 4,
             mode="bilinear",

@@ -129,6 +129,7 @@ def photometric(image: Bytes, rng: np.random.Generator, probability: float) -> B
         image = np.clip(image + grain, 0, 255).astype(np.uint8)
     if chance(0.4):
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))]
-        coded = cv2.imencode(".jpg", image, quality)[1]
-        image = cv2.imdecode(coded, cv2.IMREAD_COLOR).astype(np.uint8, copy=False)
+        decoded = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
+        assert decoded is not None
+        image = decoded.astype(np.uint8, copy=False)
     return image

@@ -23,7 +23,9 @@ IGNORE = 255
 def shipped_data_sets() -> list[str]:
     """Names of the data sets described in ``deeplab_rt/training/datasets``."""
     folder = resources.files("deeplab_rt.training") / "datasets"
-    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(
+        Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from deeplab_rt.training.data import IGNORE
 
@@ -69,11 +68,13 @@ def segmentation_loss(
     Returns:
         A scalar; zero (with a gradient) where every pixel is ignored.
     """
-    log_probabilities = union_log_probabilities(F.log_softmax(logits.float(), dim=1), members)
+    log_probabilities = union_log_probabilities(
+        nn.functional.log_softmax(logits.float(), dim=1), members
+    )
     valid = groups != IGNORE
     if not bool(valid.any()):
         return log_probabilities.sum() * 0
-    entropy = F.nll_loss(log_probabilities, groups, weight=weights, ignore_index=IGNORE)
+    entropy = nn.functional.nll_loss(log_probabilities, groups, weight=weights, ignore_index=IGNORE)
     if not jaccard:
         return entropy
     target = groups.where(valid, 0)

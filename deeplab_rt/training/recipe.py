@@ -1,0 +1,129 @@
+"""A recipe: one YAML file that says what to train, on what and for how long."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from deeplab_rt.errors import DataError
+from deeplab_rt.labels import LabelSet, load_label_set
+from deeplab_rt.network.model import Architecture
+from deeplab_rt.training.augment import AugmentOptions
+from deeplab_rt.training.data import DataSet, load_data_set
+from deeplab_rt.training.loop import LoopOptions, Source
+
+Options = TypeVar("Options", AugmentOptions, LoopOptions)
+KEYS = ("labels", "architecture", "input", "init", "data", "validation", "augment", "loop")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe whose file has been read and checked.
+
+    Attributes:
+        labels: The taxonomy.
+        architecture: The network.
+        size: Height and width of the network's input.
+        init: "imagenet", "random", or the path of a checkpoint to start from.
+        augment: See :class:`AugmentOptions`.
+        loop: See :class:`LoopOptions`.
+        data: Entries {set, root, per_batch, split}.
+        validation: Entries {set, root, split}.
+    """
+
+    labels: LabelSet
+    architecture: Architecture
+    size: tuple[int, int]
+    init: str
+    augment: AugmentOptions
+    loop: LoopOptions
+    data: tuple[Mapping[str, Any], ...]
+    validation: tuple[Mapping[str, Any], ...]
+
+    def sources(self, root: Path) -> list[Source]:
+        """The training data in memory; ``root`` is what the entries' roots are relative to.
+
+        Raises:
+            DataError: See :func:`load_data_set` and :meth:`DataSet.read`.
+        """
+        return [
+            Source(_load(entry, root, "train", self.labels), int(entry.get("per_batch", 8)))
+            for entry in self.data
+        ]
+
+    def validation_sets(self, root: Path) -> list[DataSet]:
+        """The validation data."""
+        return [_load(entry, root, "val", self.labels) for entry in self.validation]
+
+
+def _load(entry: Mapping[str, Any], root: Path, split: str, labels: LabelSet) -> DataSet:
+    try:
+        name, folder = entry["set"], entry["root"]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"recipe: data entry {entry!r}; expected the keys set and root") from error
+    return load_data_set(name, root / folder, str(entry.get("split", split)), labels.names)
+
+
+def _options(kind: type[Options], values: Mapping[str, Any], where: str) -> Options:
+    names = [field.name for field in dataclasses.fields(kind)]
+    for key in values:
+        if key not in names:
+            raise DataError(f"recipe: {where} has no option {key!r}; it has {', '.join(names)}")
+    chosen: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return kind(**chosen)
+
+
+def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a shipped recipe by name, or a YAML file by path.
+
+    Args:
+        overrides: Loop options that replace the file's.
+
+    Raises:
+        DataError: The file is missing or malformed; the message names the key.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        folder = resources.files("deeplab_rt.training") / "recipes"
+        shipped = sorted(Path(e.name).stem for e in folder.iterdir() if e.name.endswith(".yaml"))
+        if str(name) not in shipped:
+            raise DataError(
+                f"recipe {str(name)!r} is unknown; expected one of {', '.join(shipped)} "
+                "or the path of a YAML file"
+            )
+        text = (folder / f"{name}.yaml").read_text()
+    elif not path.is_file():
+        raise DataError(f"recipe {path} does not exist")
+    else:
+        text = path.read_text()
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DataError(f"recipe {name}: not a YAML file: {error}") from error
+    if not isinstance(data, dict) or "data" not in data:
+        raise DataError(
+            f"recipe {name}: expected a mapping with some of {', '.join(KEYS)}; data is a must"
+        )
+    for key in data:
+        if key not in KEYS:
+            raise DataError(
+                f"recipe {name}: unknown key {key!r}; expected some of {', '.join(KEYS)}"
+            )
+    size = data.get("input", {"height": 480, "width": 640})
+    frame = (int(size["height"]), int(size["width"]))
+    return Recipe(
+        labels=load_label_set(data.get("labels", "camvid11")),
+        architecture=Architecture.from_dict(data.get("architecture", {})),
+        size=frame,
+        init=str(data.get("init", "imagenet")),
+        augment=_options(AugmentOptions, {"frame": frame} | data.get("augment", {}), "augment"),
+        loop=_options(LoopOptions, data.get("loop", {}) | dict(overrides or {}), "loop"),
+        data=tuple(data["data"]),
+        validation=tuple(data.get("validation", [])),
+    )

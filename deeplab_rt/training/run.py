@@ -1,0 +1,123 @@
+"""One training run from its recipe to its weights and its plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+
+from deeplab_rt.errors import DataError
+from deeplab_rt.network.checkpoints import describe, load_matching, save_checkpoint
+from deeplab_rt.network.encoders import load_imagenet_lite0
+from deeplab_rt.network.model import DeepLab
+from deeplab_rt.training.loop import Trainer
+from deeplab_rt.training.recipe import load_recipe
+
+
+def train(
+    recipe_name: str | Path,
+    output: Path,
+    data_root: Path,
+    *,
+    resume: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Path:
+    """Train by a recipe and write ``model.safetensors`` (the averaged weights) to the run folder.
+
+    Args:
+        recipe_name: See :func:`load_recipe`.
+        output: The run folder: log, epochs, plot and weights.
+        data_root: What the recipe's data roots are relative to.
+        resume: None starts anew; "newest" or the path of an epoch's file continues.
+        overrides: Loop options that replace the recipe's.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        DataError: The recipe or the data are malformed, the run folder already holds a run, there
+            is nothing to resume from, or the loss became infinite or NaN.
+    """
+    recipe = load_recipe(recipe_name, overrides)
+    epochs = sorted(output.glob("epoch_*.pt"))
+    if resume is None and epochs:
+        raise DataError(
+            f"{output} already holds a run; add --resume to continue it, or choose another folder"
+        )
+    if resume == "newest" and not epochs:
+        raise DataError(
+            f"{output} has no epoch_NNNN.pt to resume from; leave --resume out to start"
+        )
+
+    torch.manual_seed(recipe.loop.seed)
+    # The network's own threads fill the cores.
+    cv2.setNumThreads(1)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = DeepLab(recipe.architecture, len(recipe.labels))
+    if resume is None:
+        if recipe.init == "imagenet":
+            if recipe.architecture.encoder != "efficientnet_lite0":
+                raise DataError(
+                    f"recipe: there are no ImageNet weights for {recipe.architecture.encoder} here; "
+                    "expected init: random or the path of a checkpoint"
+                )
+            load_imagenet_lite0(model.encoder)
+        elif recipe.init != "random":
+            print(load_matching(model, Path(recipe.init)))
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    sources = recipe.sources(data_root)
+    for source in sources:
+        print(
+            f"{source.data.name}: {len(source.data)} training pictures, {source.per_batch} a batch"
+        )
+    training_data = [
+        {"name": s.data.name, "pictures": len(s.data), "terms": s.data.licence} for s in sources
+    ]
+    metadata = describe(model, recipe.labels, recipe.size, {"training_data": training_data})
+    trainer = Trainer(
+        model,
+        sources,
+        recipe.validation_sets(data_root),
+        recipe.size,
+        output,
+        recipe.augment,
+        recipe.loop,
+        metadata=metadata,
+        say=lambda line: print(line, flush=True),
+    )
+    if resume is not None:
+        trainer.resume(epochs[-1] if resume == "newest" else Path(resume))
+    trainer.run()
+    path = output / "model.safetensors"
+    save_checkpoint(path, trainer.ema.module, metadata)
+    plot_run(output)
+    return path
+
+
+def plot_run(folder: Path) -> Path | None:
+    """Draw ``run.png`` from a run's ``log.jsonl``: the loss, and the mIoU of every validation set.
+
+    Returns:
+        The picture's path; None without Matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    steps = [record["step"] for record in records]
+    left.plot(steps, [record["loss"] for record in records])
+    left.set(xlabel="step", ylabel="loss")
+    for name in records[0]["validation"]:
+        right.plot(steps, [record["validation"][name]["miou"] for record in records], label=name)
+    right.set(xlabel="step", ylabel="validation mIoU, averaged weights")
+    right.legend()
+    path = folder / "run.png"
+    figure.savefig(path)
+    return path

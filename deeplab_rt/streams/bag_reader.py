@@ -188,15 +188,18 @@ class _Indexed:
         connections = [c for c in self._reader.connections if c.topic == topic]
         if not connections:
             return
-        count, last_ns = 0, -1
+        given: Counter[int] = Counter()
         try:
-            for _, last_ns, data in self._reader.messages(connections):
-                yield last_ns, data
-                count += 1
+            for _, log_ns, data in self._reader.messages(connections):
+                given[log_ns] += 1
+                yield log_ns, data
         except Exception as error:  # damaged bytes make rosbags raise nearly anything
-            warnings.append(f"{self._path}: damaged after message {count}: {_reason(error)}")
+            warnings.append(f"{self._path}: {_reason(error)} (after message {given.total()})")
             if self._path.suffix == ".mcap":
-                yield from _Unindexed(self._path).messages(topic, warnings, after_ns=last_ns)
+                for log_ns, data in _Unindexed(self._path).messages(topic, warnings):
+                    given[log_ns] -= 1
+                    if given[log_ns] < 0:
+                        yield log_ns, data
 
     def close(self) -> None:
         if self._reader.is_open:
@@ -213,11 +216,9 @@ class _Unindexed:
             counts[topic, kind] += 1
         self.topics: Topics = {topic: (kind, n) for (topic, kind), n in counts.items()}
 
-    def messages(
-        self, topic: str, warnings: list[str], after_ns: int = -1
-    ) -> Iterator[tuple[int, bytes]]:
+    def messages(self, topic: str, warnings: list[str]) -> Iterator[tuple[int, bytes]]:
         for name, _, message in self._scan(warnings):
-            if name == topic and message.log_time > after_ns:
+            if name == topic:
                 yield message.log_time, message.data
 
     def close(self) -> None: ...

@@ -56,7 +56,7 @@ def image_qos(reliable: bool) -> QoSProfile:
     frame; the newest-frame slot behind it is one deep.
     """
     reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-    return QoSProfile(depth=5, reliability=reliability)
+    return QoSProfile(depth=10, reliability=reliability)
 
 
 def mismatch(node: Node, topic: str, publisher: bool, ours: QoSProfile, event: Any) -> str:

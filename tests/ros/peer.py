@@ -20,14 +20,23 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import SetParametersAtomically
+from rcl_interfaces.srv import GetParameters, SetParametersAtomically
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool
 
+from deeplab_rt.model_store import Model
 from deeplab_rt.ros.images import decode_image, fill_image
+
+
+def node_arguments(model: Model, **parameters: object) -> list[str]:
+    """Command-line arguments of a node on the CPU."""
+    values = {"model": model.directory, "backend": "cpu", **parameters}
+    return [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
+
 
 PATIENCE = 20.0  # seconds; discovery alone may take 2.3, and the machine may be busy
 
@@ -117,6 +126,13 @@ class Peer:
 
     # Topics.
 
+    def forget(self) -> None:
+        """Stop listening to anything, and forget what came."""
+        for subscription in self._subscriptions.values():
+            self.node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+        self.received.clear()
+
     def listen(
         self, topic: str, kind: Any = Image, latched: bool = False, reliable: bool = True
     ) -> None:
@@ -131,14 +147,23 @@ class Peer:
             kind, topic, received.append, profile
         )
 
-    def deaf(self, topic: str) -> None:
-        """Stop listening."""
-        self.node.destroy_subscription(self._subscriptions.pop(topic))
+    def matched(self, *topics: str) -> None:
+        """Wait until the other side knows of these subscriptions too.
 
-    def connected(self, *topics: str) -> None:
-        """Wait until every topic that this side listens to has a publisher."""
+        A publisher may see a subscription later than the reverse; what it publishes in between is
+        not for us. The node publishes nothing that would tell, so this asks the graph and waits.
+        """
         for topic in topics:
             wait_for(lambda t=topic: self.node.count_publishers(t), f"publisher of {topic}")
+        time.sleep(0.3)
+
+    def publisher_count(self, topic: str) -> int:
+        """How many subscribers our publisher of a topic has."""
+        return int(self._publishers[topic].get_subscription_count())
+
+    def publish_blindly(self, picture: np.ndarray, stamp: int, topic: str = "/image") -> None:
+        """Publish although nobody may listen."""
+        self._publishers[topic].publish(image(picture, stamp))
 
     def publisher(self, topic: str, kind: Any = Image, reliable: bool = True) -> Any:
         """A publisher, made once, after it has found its subscriber."""
@@ -195,6 +220,25 @@ class Peer:
         result = self.call(SetParametersAtomically, name, request).result
         assert result.successful != bool(result.reason)
         return str(result.reason)
+
+    def get(self, *names: str) -> list[Any]:
+        """Parameters of the node."""
+        request = GetParameters.Request(names=list(names))
+        values = self.call(GetParameters, "/deeplab/get_parameters", request).values
+        return [parameter_value_to_python(value) for value in values]
+
+    def settled_counts(self, camera: str = "camera") -> dict[str, int]:
+        """A camera's counters, once nothing is on its way any more."""
+
+        def settled(status: Any, values: dict[str, str]) -> bool:
+            return float(values["rate in (Hz)"]) == 0 and (
+                int(values["received"])
+                == sum(int(values[name]) for name in ("published", "dropped", "bad"))
+            )
+
+        self.received["/diagnostics"].clear()
+        _, values = self.diagnostics(camera, settled)
+        return {name: int(value) for name, value in values.items() if value.isdigit()}
 
     def diagnostics(self, name: str, condition: Callable[[Any, dict[str, str]], bool]) -> Any:
         """Wait for a status whose name ends so and that meets the condition (status, values)."""

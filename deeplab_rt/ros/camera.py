@@ -139,6 +139,8 @@ class CameraNode(Node):
                 if size > PRELOAD_BYTES:
                     self.get_logger().info(f"{source.name}: only the first {len(kept)} frames")
                     break
+                if len(kept) == self._value("frames"):
+                    break
             while kept:
                 yield from kept
                 if not again:

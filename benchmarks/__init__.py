@@ -1,0 +1,1 @@
+"""Commands that print the figures, each with the machine named."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ OK, WARN, ERROR, STALE = range(4)  # the values of diagnostic_msgs/DiagnosticSta
 
 NO_INPUT_S = 2.0  # without a frame for longer, a camera is taken to be gone
 OLD_MASK_MS = 1000.0  # of the newest mask, where max_age_ms sets no limit
+AHEAD_MS = 50.0  # of our clock; a stamp further in the future is of a clock that goes wrong
 WINDOW = 300  # frames over which percentiles are taken: ten seconds at 30 Hz
 
 # What becomes of a frame. received = published + dropped + bad, but for those still on their way.
@@ -102,7 +103,6 @@ class CameraReport:
         now_ns: int,
         max_age_ms: float,
         expected_rate_hz: float,
-        notes: Iterable[str] = (),
     ) -> Status:
         """The status of now.
 
@@ -111,7 +111,6 @@ class CameraReport:
             now_ns: time of the clock that stamps frames.
             max_age_ms: the parameter; 0 for none.
             expected_rate_hz: the parameter; 0 for none.
-            notes: further warnings.
         """
         counts = self.stats.counts()
         when = time.monotonic()
@@ -141,6 +140,10 @@ class CameraReport:
             status.complain(ERROR, f"no frame for {silent:.1f} s")
         elif age is not None and age > (max_age_ms or OLD_MASK_MS):
             status.complain(ERROR, f"the newest mask is {age:.0f} ms old")
+        elif age is not None and age < -AHEAD_MS:
+            status.complain(
+                WARN, f"stamps lie {-age:.0f} ms in the future: are the clocks synchronised?"
+            )
         if new["bad"]:
             status.complain(WARN, f"{new['bad']} bad frames in the last {seconds:.1f} s")
         if new["stale"] or new["late"]:
@@ -150,6 +153,4 @@ class CameraReport:
             status.complain(WARN, f"{new['lost']} frames lost by the transport")
         if expected_rate_hz and rate_out < 0.9 * expected_rate_hz:
             status.complain(WARN, f"{rate_out:.1f} masks a second, expected {expected_rate_hz:g}")
-        for note in notes:
-            status.complain(WARN, note)
         return status

@@ -6,6 +6,7 @@ Pure: imports nothing of ROS. With its defaults Fast DDS loses 640x480 colour fr
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,8 +15,7 @@ from pathlib import Path
 from deeplab_rt.errors import StreamError
 
 PROFILE = Path("config") / "fastdds_large_frames.xml"
-# Fast DDS 3 (Kilted) reads the first, Fast DDS 2 (Humble, Jazzy) the second.
-VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+_NEW, _OLD = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 
 def profile_path() -> Path:
@@ -33,8 +33,12 @@ def profile_path() -> Path:
 
 
 def profile_environment() -> dict[str, str]:
-    """Environment variables for every process that sends or receives frames."""
-    return dict.fromkeys(VARIABLES, str(profile_path()))
+    """Environment variable for every process that sends or receives frames.
+
+    Fast DDS 2 (Humble, Jazzy) reads one name; Fast DDS 3 (Kilted) reads another and complains of the
+    old one.
+    """
+    return {_OLD if _has_fast_dds_2() else _NEW: str(profile_path())}
 
 
 def profile_is_set(environment: Mapping[str, str] = os.environ) -> bool:
@@ -42,7 +46,20 @@ def profile_is_set(environment: Mapping[str, str] = os.environ) -> bool:
     is one that needs none.
     """
     middleware = environment.get("RMW_IMPLEMENTATION") or "rmw_fastrtps_cpp"
-    return "fastrtps" not in middleware or any(environment.get(name) for name in VARIABLES)
+    names = (_OLD,) if _has_fast_dds_2() else (_NEW, _OLD)
+    return "fastrtps" not in middleware or any(environment.get(name) for name in names)
+
+
+def _has_fast_dds_2() -> bool:
+    """By the distribution that is sourced or, where there is none, by the wheels that are installed."""
+    distribution = os.environ.get("ROS_DISTRO")
+    if distribution:
+        return distribution in ("humble", "iron", "jazzy")
+    try:
+        importlib.metadata.version("ros-jazzy-rclpy")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _places() -> Iterator[Path]:

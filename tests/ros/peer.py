@@ -55,12 +55,16 @@ class NodeProcess:
     """``segmenter_node`` as a process of its own."""
 
     def __init__(
-        self, log: Path, *arguments: str, environment: dict[str, str] | None = None
+        self,
+        log: Path,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        module: str = "deeplab_rt.ros.node",
     ) -> None:
         self.log = log
         with log.open("w") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "deeplab_rt.ros.node", "--ros-args", *arguments],
+                [sys.executable, "-m", module, "--ros-args", *arguments],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
@@ -173,7 +177,9 @@ class Peer:
                 kind, topic, QoSProfile(depth=20, reliability=reliability)
             )
         publisher = self._publishers[topic]
-        wait_for(publisher.get_subscription_count, f"subscriber of {topic}")
+        if not publisher.get_subscription_count():
+            wait_for(publisher.get_subscription_count, f"subscriber of {topic}")
+            time.sleep(0.3)  # until the subscriber knows of us too: best effort does not repeat
         return publisher
 
     def send(

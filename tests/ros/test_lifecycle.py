@@ -1,0 +1,117 @@
+"""Start, stop and failure of the node, in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deeplab_rt.model_store import Model
+from tests.ros.peer import NodeProcess, Peer, node_arguments, stamp_of, wait_for
+
+MASK = "/deeplab/label_mask"
+Painted = tuple[np.ndarray, np.ndarray]
+
+
+def test_transitions(palette_model: Model, tmp_path: Path, peer: Peer, painted: Painted) -> None:
+    frame = painted[0]
+    with NodeProcess(tmp_path / "log", *("-p", "model:=nowhere", "-p", "backend:=cpu")) as node:
+        assert peer.state() == "unconfigured"
+        assert not peer.change("configure")
+        node.wait_for_line("cannot configure: no model 'nowhere'")
+        assert peer.state() == "unconfigured"
+        assert not peer.set(model=str(palette_model.directory))
+        assert peer.change("configure")
+        assert "model needs `cleanup`" in peer.set(model="other")
+        assert peer.node.count_publishers(MASK) == 1
+        assert peer.node.count_subscribers("/image") == 0
+        peer.listen(MASK)
+        peer.matched(MASK)
+
+        for _ in range(2):  # deactivation keeps the loaded engine
+            assert peer.change("activate")
+            stamp = time.time_ns()
+            peer.send(frame, stamp)
+            wait_for(lambda s=stamp: s in [x for x, _ in peer.masks(MASK)], "mask")
+            assert peer.change("deactivate")
+            wait_for(lambda: not peer.publisher_count("/image"), "unsubscription")
+            peer.publish_blindly(frame, time.time_ns())
+        assert node.output.count("model palette") == 1
+        assert len(peer.received[MASK]) == 2
+
+        assert not peer.set(image_qos="reliable")  # no longer refused
+        assert peer.change("activate")
+        peer.send(frame, time.time_ns())
+        peer.masks(MASK, 3)
+        assert peer.change("deactivate")
+        assert peer.change("cleanup")
+        wait_for(lambda: not peer.node.count_publishers(MASK), "end of the masks' topic")
+        assert peer.state() == "unconfigured"
+        assert peer.change("configure")  # it can be had again
+        assert peer.change("cleanup")
+        node.stop()
+
+
+@pytest.mark.parametrize(
+    ("signum", "times"), [(signal.SIGINT, 3), (signal.SIGTERM, 1)], ids=["SIGINT x 3", "SIGTERM"]
+)
+def test_stop_in_the_middle_of_a_frame(
+    palette_model: Model, tmp_path: Path, peer: Peer, signum: int, times: int
+) -> None:
+    arguments = node_arguments(palette_model, autostart="true", input_size="2048x2048")
+    with NodeProcess(tmp_path / "log", *arguments) as node:
+        peer.publisher("/image")
+        for _ in range(5):
+            peer.send(np.zeros((64, 64, 3), np.uint8), time.time_ns())
+        node.stop(signum, times)
+        assert "Traceback" not in node.output
+    wait_for(lambda: not peer.node.count_publishers(MASK), "end of the topics")
+    wait_for(lambda: "deeplab" not in peer.node.get_node_names(), "end of the node")
+
+
+def test_device_that_dies_leads_to_unconfigured_and_back(
+    palette_model: Model, tmp_path: Path, peer: Peer, painted: Painted
+) -> None:
+    """The device's death is played: ``dying_node`` fails on a black frame."""
+    arguments = node_arguments(palette_model, autostart="true")
+    with NodeProcess(tmp_path / "log", *arguments, module="tests.ros.dying_node") as node:
+        peer.listen(MASK)
+        peer.send(np.zeros((32, 32, 3), np.uint8), time.time_ns())
+        wait_for(lambda: peer.state() == "unconfigured", "way to unconfigured")
+        assert "the backend failed: the device was pulled out; configure again" in node.output
+        status, _ = peer.diagnostics("engine", lambda s, v: "pulled out" in s.message)
+        assert status.level == b"\2"
+        wait_for(lambda: not peer.node.count_publishers(MASK), "end of the masks' topic")
+        assert peer.change("configure")
+        assert peer.change("activate")
+        peer.matched(MASK)
+        stamp = time.time_ns()
+        peer.send(painted[0], stamp)
+        assert stamp_of(wait_for(lambda: peer.received[MASK], "mask")[0]) == stamp
+        node.stop()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "reason"),
+    [
+        ("backend:=gpu", "backend is 'gpu', expected one of: auto, cpu, tensorrt"),
+        ("max_age_ms:=100", "expecting type 'DOUBLE'"),
+        ("cameras:=['a b']", "cannot be part of a topic name"),
+    ],
+)
+def test_wrong_parameter_at_start_is_one_line(tmp_path: Path, parameter: str, reason: str) -> None:
+    with NodeProcess(tmp_path / "log", "-p", parameter) as node:
+        assert node.process.wait(timeout=20) == 1
+        (line,) = node.output.splitlines()
+        assert line.startswith("segmenter_node: ")
+        assert reason in line
+
+
+def test_missing_transport_profile_is_said(tmp_path: Path) -> None:
+    unset = {"FASTDDS_DEFAULT_PROFILES_FILE": "", "FASTRTPS_DEFAULT_PROFILES_FILE": ""}
+    with NodeProcess(tmp_path / "log", environment=unset) as node:
+        node.wait_for_line("export FASTDDS_DEFAULT_PROFILES_FILE=/")
+        node.stop()

@@ -43,10 +43,6 @@ class CameraInputs:
         # image_transport; ROS remaps whole names only.
         topic = node.resolve_topic_name(f"{prefix}image") + ("/compressed" if compressed else "")
         profile = qos.image_qos(reliable)
-        self.topic = topic
-
-        def incompatible(event: Any) -> None:
-            warn(qos.mismatch(node, topic, False, profile, event))
 
         def deadline(event: Any) -> None:
             warn(f"{topic}: deadline missed {event.total_count} times")
@@ -61,7 +57,7 @@ class CameraInputs:
             on_image,
             profile,
             event_callbacks=qos.SubscriptionEventCallbacks(
-                incompatible_qos=incompatible,
+                incompatible_qos=qos.warn_of_mismatch(node, topic, False, profile, warn),
                 deadline=deadline,
                 liveliness=liveliness,
                 message_lost=lambda event: on_lost(event.total_count_change),

@@ -111,15 +111,12 @@ class CameraOutputs:
     def _publisher(self, kind: Any, name: str, latched: bool = False) -> Any:
         profile = qos.latched_qos() if latched else qos.mask_qos()
         topic = self._node.resolve_topic_name(self._prefix + name)
-
-        def incompatible(event: Any) -> None:
-            self._warn(qos.mismatch(self._node, topic, True, profile, event))
-
+        mismatch = qos.warn_of_mismatch(self._node, topic, True, profile, self._warn)
         publisher = self._node.create_lifecycle_publisher(
             kind,
             topic,
             profile,
-            event_callbacks=qos.PublisherEventCallbacks(incompatible_qos=incompatible),
+            event_callbacks=qos.PublisherEventCallbacks(incompatible_qos=mismatch),
             qos_overriding_options=None if latched else qos.OUTPUT_OVERRIDES,
         )
         self._publishers.append(publisher)

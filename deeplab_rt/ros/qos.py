@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
 from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
@@ -59,28 +60,41 @@ def image_qos(reliable: bool) -> QoSProfile:
     return QoSProfile(depth=10, reliability=reliability)
 
 
-def mismatch(node: Node, topic: str, publisher: bool, ours: QoSProfile, event: Any) -> str:
-    """An incompatible-QoS event in words that name both sides.
+def warn_of_mismatch(
+    node: Node, topic: str, publisher: bool, ours: QoSProfile, warn: Callable[[str], None]
+) -> Callable[[Any], None]:
+    """A callback for incompatible-QoS events that warns in words that name both sides.
 
     Args:
         node: this node.
         topic: fully qualified.
         publisher: whether our side is the publisher.
         ours: our side's profile.
-        event: as rclpy gives it; its ``last_policy_kind`` says what does not match.
+        warn: takes the line, a second after the event: the other node's name arrives after its
+            endpoints.
     """
-    policy = qos_policy_name_from_kind(event.last_policy_kind)
     find = node.get_subscriptions_info_by_topic if publisher else node.get_publishers_info_by_topic
-    theirs = (
-        f"{info.node_namespace.rstrip('/')}/{info.node_name} ({_words(info.qos_profile)})"
-        for info in find(topic)
-    )
     verb, other = ("publishes", "subscribers") if publisher else ("subscribes to", "publishers")
-    return (
-        f"no connection on {topic}: incompatible {policy}: this node {verb} it {_words(ours)}; "
-        f"{other}: {_listed(theirs)}; a publisher must offer at least what a subscription asks for "
-        "(see image_qos and qos_overrides)"
-    )
+
+    def on_event(event: Any) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+
+        def tell() -> None:
+            node.destroy_timer(timer)
+            theirs = sorted({f"{_name(info)} ({_words(info.qos_profile)})" for info in find(topic)})
+            warn(
+                f"no connection on {topic}: incompatible {policy}: this node {verb} it "
+                f"{_words(ours)}; {other}: {', '.join(theirs) or 'gone'}; a publisher must offer "
+                "at least what a subscription asks for (see image_qos and qos_overrides)"
+            )
+
+        timer = node.create_timer(1.0, tell, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    return on_event
+
+
+def _name(info: Any) -> str:
+    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
 
 
 def _words(profile: QoSProfile) -> str:
@@ -88,7 +102,3 @@ def _words(profile: QoSProfile) -> str:
     if 0 < profile.deadline.nanoseconds < 1 << 62:
         words.append(f"deadline {profile.deadline.nanoseconds / 1e6:g} ms")
     return ", ".join(words).lower().replace("_", " ")
-
-
-def _listed(items: Iterable[str]) -> str:
-    return ", ".join(sorted(set(items))) or "none seen yet"

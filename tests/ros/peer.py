@@ -22,6 +22,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
 from rclpy.context import Context
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -169,13 +170,22 @@ class Peer:
         """Publish although nobody may listen."""
         self._publishers[topic].publish(image(picture, stamp))
 
-    def publisher(self, topic: str, kind: Any = Image, reliable: bool = True) -> Any:
+    def offer(
+        self, topic: str, kind: Any = Image, reliable: bool = True, deadline_ms: int = 0
+    ) -> None:
+        """Make a publisher without waiting for its subscriber."""
+        profile = QoSProfile(
+            depth=20,
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        )
+        if deadline_ms:
+            profile.deadline = Duration(nanoseconds=deadline_ms * 1_000_000)
+        self._publishers[topic] = self.node.create_publisher(kind, topic, profile)
+
+    def publisher(self, topic: str, kind: Any = Image) -> Any:
         """A publisher, made once, after it has found its subscriber."""
         if topic not in self._publishers:
-            reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-            self._publishers[topic] = self.node.create_publisher(
-                kind, topic, QoSProfile(depth=20, reliability=reliability)
-            )
+            self.offer(topic, kind)
         publisher = self._publishers[topic]
         if not publisher.get_subscription_count():
             wait_for(publisher.get_subscription_count, f"subscriber of {topic}")

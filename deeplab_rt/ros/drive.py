@@ -106,7 +106,8 @@ class Child:
         lines = output.splitlines() or ["it said nothing"]
         if len(lines) > 1:
             print(output, file=sys.stderr)
-        return ChildError(f"{self.name} {what}: {_LOG_PREFIX.sub('', lines[-1])}")
+        words = _LOG_PREFIX.sub("", lines[-1])
+        return ChildError(f"{self.name} {what}: {words.removeprefix(f'{what}: ')}")
 
     def stop(self) -> None:
         """End it: ask first, then insist."""

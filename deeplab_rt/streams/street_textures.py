@@ -413,14 +413,25 @@ def cyclist(rng: np.random.Generator, scale: int) -> Texture:
         1.05,
         0.1,
     )
-    picture = body.levels[0][..., :3].astype(np.float32)
-    alpha = body.levels[0][..., 3].astype(np.float32) / 255
-    picture /= np.maximum(alpha, 1e-3)[..., None]
-    wheel = np.zeros_like(alpha)
-    _line(wheel, np.array([0.5, 1.12]) * scale, np.array([0.5, 1.77]) * scale, 0.06 * scale)
-    _line(wheel, np.array([0.24, 0.86]) * scale, np.array([0.76, 0.86]) * scale, 0.05 * scale)
-    picture[wheel > 0.3] = (28, 28, 30)
-    return Texture(picture, ID["bicyclist"], np.maximum(alpha, wheel))
+    # Raised onto the saddle: the same figure, shorter, its feet on the pedals.
+    rows = round(1.55 * scale)
+    raised = cv2.resize(body.levels[0], (scale, rows), interpolation=cv2.INTER_AREA)
+    rider = np.zeros((round(1.8 * scale), scale, 4), np.float32)
+    rider[:rows] = raised
+    alpha = rider[..., 3] / 255
+    picture = rider[..., :3] / np.maximum(alpha, 1e-3)[..., None]
+    cycle = np.zeros_like(alpha)
+    for start, end, thick in (
+        ((0.5, 0.98), (0.5, 1.76), 0.075),  # tyre and mudguard
+        ((0.20, 0.80), (0.80, 0.80), 0.05),  # handlebars
+        ((0.42, 0.93), (0.58, 0.93), 0.09),  # saddle
+        ((0.36, 1.50), (0.64, 1.50), 0.05),  # pedals
+    ):
+        _line(cycle, np.array(start) * scale, np.array(end) * scale, thick * scale)
+    picture[cycle > 0.3] = (26, 26, 28)
+    lamp = (round(0.5 * scale), round(1.12 * scale))
+    cv2.circle(picture, lamp, max(1, round(0.035 * scale)), (40, 40, 220), -1, cv2.LINE_AA)
+    return Texture(picture, ID["bicyclist"], np.maximum(alpha, cycle))
 
 
 CARS: tuple[Color, ...] = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deeplab_rt.backends.base import Backend
-from deeplab_rt.errors import BackendError
+from deeplab_rt.errors import BackendError, DeeplabError
 from deeplab_rt.model_store import Model
 
 BACKENDS = ("auto", "cpu", "tensorrt")
@@ -31,16 +31,27 @@ def open_backend(
         raise BackendError(f"unknown backend {backend!r}; known: {', '.join(BACKENDS)}")
     reason = "asked for"
     if backend != "cpu":
-        from deeplab_rt.backends.tensorrt.probe import why_not
-
-        missing = why_not(model, precision, input_size, max_batch)
-        if missing is None:
-            from deeplab_rt.backends.tensorrt.runner import TensorRTBackend
-
-            return TensorRTBackend(model, precision, input_size, max_batch), reason
-        if backend == "tensorrt":
-            raise BackendError(f"TensorRT cannot run here: {missing}")
-        reason = f"TensorRT cannot run here: {missing}"
+        try:
+            return _open_tensorrt(model, precision, input_size, max_batch)
+        except DeeplabError as error:
+            if backend == "tensorrt":
+                raise
+            reason = f"TensorRT cannot run here: {error}"
     from deeplab_rt.backends.openvino import OpenVINOBackend
 
     return OpenVINOBackend(model, precision, input_size), reason
+
+
+def _open_tensorrt(
+    model: Model, precision: str, input_size: tuple[int, int] | None, max_batch: int
+) -> tuple[Backend, str]:
+    from deeplab_rt.backends.tensorrt.probe import find_engine
+
+    find_engine(
+        model, precision, input_size, max_batch
+    )  # says what is missing, without cuda-python
+    from deeplab_rt.backends.tensorrt.runner import TensorRTBackend
+
+    tensorrt = TensorRTBackend(model, precision, input_size, max_batch)
+    info = tensorrt.info
+    return tensorrt, f"{info.details['library']} has an engine for this {info.device}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,21 @@ def build_host_kernels(output: Path, *flags: str) -> Path:
 def compile_shared(source: Path, output: Path, *flags: str) -> None:
     command = ["g++", "-std=c++17", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([*command, *flags, str(source), "-o", str(output)], check=True)
+
+
+def build_driver(output: Path) -> Path:
+    """Compile the double of the driver; its soname makes later loads of libcuda.so.1 find it."""
+    hidden = ("-fvisibility=hidden", "-fvisibility-inlines-hidden")
+    compile_shared(HERE / "libcuda.cpp", output, *hidden, "-Wl,-soname,libcuda.so.1", "-ldl")
+    return output
+
+
+@lru_cache(maxsize=1)
+def emulated_driver() -> ctypes.CDLL:
+    """The double, which must be loaded already."""
+    driver = ctypes.CDLL("libcuda.so.1")
+    driver.emu_called.restype = ctypes.c_char_p
+    return driver
 
 
 class HostKernels:

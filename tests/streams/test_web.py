@@ -1,0 +1,142 @@
+"""The page that shows a stream, looked at by real HTTP clients."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+import pytest
+
+from deeplab_rt.labels import Label, LabelSet
+from deeplab_rt.masks import Masks
+from deeplab_rt.streams.base import Frame, Recording
+from deeplab_rt.streams.figures import Figures
+from deeplab_rt.streams.web import WebView
+
+
+@pytest.fixture
+def figures() -> Figures:
+    return Figures(Recording("drive", None, None))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def view(camvid11: LabelSet, figures: Figures) -> Iterator[WebView]:
+    view = WebView(camvid11, figures, port=0)
+    yield view
+    view.close()
+
+
+def get(view: WebView, path: str, host: str = "localhost") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(urlsplit(view.url).netloc, timeout=10)
+    connection.request("GET", path, headers={"Host": host})
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def show(view: WebView, gray: int) -> None:
+    empty = np.zeros((48, 64), np.uint8)
+    view.write(Frame(np.full((48, 64, 3), gray, np.uint8), 0, 0), Masks(empty, empty, empty))
+
+
+def test_page_shows_the_stream_the_legend_and_the_figures(
+    view: WebView, camvid11: LabelSet
+) -> None:
+    status, page = get(view, "/")
+    seen: list[str] = []
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            seen.extend([tag, *(value for _, value in attrs if value)])
+
+        def handle_data(self, data: str) -> None:
+            seen.append(data)
+
+    Parser().feed(page.decode())
+    assert status == 200 and "stream.mjpg" in seen
+    for label in camvid11.labels:
+        assert label.name in seen and f"background:rgb{label.color}" in seen
+
+
+def test_names_of_labels_cannot_become_markup(figures: Figures) -> None:
+    view = WebView(LabelSet((Label(1, "<script>", (1, 2, 3)),)), figures, port=0)
+    assert b"&lt;script&gt;</li>" in get(view, "/")[1]
+    view.close()
+
+
+def test_live_figures(view: WebView, figures: Figures) -> None:
+    for _ in range(3):
+        figures.add({"total": 12.0})
+    figures.source.dropped = 2
+    content = json.loads(get(view, "/figures.json")[1])
+    assert content["frames"] == 3 and content["dropped"] == 2 and content["latency_ms"] == 12.0
+
+
+def test_a_client_gets_the_newest_picture_only(view: WebView) -> None:
+    done = threading.Event()
+
+    def publish() -> None:
+        for gray in list(range(20, 250, 2)) * 100:
+            if done.is_set():
+                return
+            show(view, gray)
+            time.sleep(0.002)
+
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    capture = cv2.VideoCapture(f"{view.url}stream.mjpg", cv2.CAP_FFMPEG)
+    pictures = [capture.read() for _ in range(10)]
+    capture.release()
+    done.set()
+    publisher.join()
+    assert all(read and picture.shape == (48, 64, 3) for read, picture in pictures)
+    # Half of the frame's own brightness: the overlay of label 0, which is black, is half of it.
+    values = [int(picture.mean()) for _, picture in pictures]
+    assert len(set(values)) == 10 and all(8 <= value <= 126 for value in values)
+
+
+def test_nothing_is_drawn_while_nobody_looks(
+    view: WebView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr(
+        "deeplab_rt.streams.web.frame_overlay", lambda *args: drawn.append(args) or args[0].image
+    )
+    for gray in range(10):
+        show(view, gray)
+    assert drawn == []
+    assert view.next_jpeg(0) == view.next_jpeg(9)
+    assert len(drawn) == 1
+
+
+def test_other_paths_and_other_hosts_get_nothing(view: WebView) -> None:
+    assert get(view, "/etc/passwd")[0] == 404
+    assert get(view, "/", host="evil.example:80")[0] == 403
+    assert get(view, "/", host="127.0.0.1:9000")[0] == 200
+
+
+def test_a_port_in_use_is_replaced(view: WebView, camvid11: LabelSet, figures: Figures) -> None:
+    port = urlsplit(view.url).port
+    assert port is not None
+    other = WebView(camvid11, figures, port=port)
+    assert other.url != view.url and get(other, "/")[0] == 200
+    other.close()
+
+
+def test_closing_ends_every_stream(camvid11: LabelSet, figures: Figures) -> None:
+    view = WebView(camvid11, figures, port=0)
+    connection = http.client.HTTPConnection(urlsplit(view.url).netloc, timeout=10)
+    connection.request("GET", "/stream.mjpg")
+    response = connection.getresponse()
+    show(view, 100)
+    assert response.read(2) == b"--"
+    view.close()
+    assert b"image/jpeg" in response.read()
+    with pytest.raises(ConnectionError):
+        get(view, "/")

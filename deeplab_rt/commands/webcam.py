@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from deeplab_rt.streams.base import MaskSink
     from deeplab_rt.streams.figures import Figures
     from deeplab_rt.streams.progress import Progress
-    from deeplab_rt.streams.replay import replay, summary
+    from deeplab_rt.streams.replay import RealTime, replay, summary
     from deeplab_rt.streams.sources import open_source
     from deeplab_rt.streams.window import Window, no_display
 
@@ -81,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
             sinks.append(page)
         elif view != "none":
             sinks.append(Window(segmenter.labels, figures))
+        if view != "none" and not source.live:
+            sinks.append(RealTime())
         progress = Progress(source)
         try:
             replay(source, segmenter, sinks, figures, progress, args.frames, args.seconds)

@@ -132,6 +132,29 @@ def _segmented(
         yield frame, masks, {"decode": decode_ms.popleft(), **masks.timings}
 
 
+class RealTime:
+    """A sink that writes nothing and makes a recording last as long as it did, for viewers."""
+
+    LONGEST_S = 2.0  # a longer pause in the recording is not sat through
+
+    def __init__(self) -> None:
+        self._stamp_ns = 0
+        self._due = 0.0  # on the monotonic clock, of the newest frame
+
+    def write(self, frame: Frame, masks: Masks) -> None:
+        """Wait until it is the frame's turn."""
+        step_s = (frame.stamp_ns - self._stamp_ns) / 1e9
+        self._stamp_ns = frame.stamp_ns
+        now = time.monotonic()
+        self._due = self._due + step_s if 0 < step_s <= self.LONGEST_S else now
+        if now < self._due:
+            time.sleep(self._due - now)
+        else:
+            self._due = now  # the network is slower than the recording: nothing to catch up
+
+    def close(self) -> None: ...
+
+
 class _Signals:
     """SIGINT and SIGTERM become KeyboardInterrupt, but only where they are listened to.
 

@@ -104,7 +104,7 @@ def write_video(
         stream = container.add_stream("libx264", rate=25)
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
-        stream.options = {"g": "5", "bf": "0", "crf": "4"}
+        stream.options = {"g": "5", "bf": "0", "crf": "4", "preset": "ultrafast"}
         stream.codec_context.time_base = Fraction(1, 1000)
         for index in range(count):
             frame = av.VideoFrame.from_ndarray(numbered(index % 47, size), format="bgr24")

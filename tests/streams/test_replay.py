@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from deeplab_rt.streams.bag_writer import BagSink
 from deeplab_rt.streams.base import Frame, Stopped
 from deeplab_rt.streams.camera import LiveCamera
 from deeplab_rt.streams.folder import ImageFolder
-from deeplab_rt.streams.replay import replay, summary
+from deeplab_rt.streams.replay import RealTime, replay, summary
 from tests.streams.media import HttpCamera, image_message, stamp_of, write_bag
 
 
@@ -203,3 +204,14 @@ def test_a_camera_for_some_seconds(segmenter: Segmenter) -> None:
     with HttpCamera() as camera, LiveCamera(camera.url) as source:
         figures, _ = replay(source, segmenter, [], seconds=0.3)
     assert figures.frames > 0 and figures.elapsed_s >= 0.3
+
+
+def test_a_recording_looked_at_lasts_as_long_as_it_did() -> None:
+    begun = time.monotonic()
+    sink = RealTime()
+    empty = np.zeros((1, 1), np.uint8)
+    for index, stamp_ms in enumerate([100_000, 100_050, 100_100, 900_000, 0, 50]):
+        frame = Frame(np.zeros((1, 1, 3), np.uint8), index, stamp_ms * 1_000_000)
+        sink.write(frame, Masks(empty, empty, empty))
+    # Three steps of 50 ms; the gap and the jump back are not waited for.
+    assert time.monotonic() - begun >= 0.15

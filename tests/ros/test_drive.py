@@ -1,0 +1,70 @@
+"""Child processes of a drive: their environment, their failures, their end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from deeplab_rt.ros.drive import Child, ChildError, private_network
+
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module ``pretender`` that children run in place of a node; its source is the test's."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path / "pretender.py"
+
+
+def test_a_private_network_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", "42")
+    monkeypatch.delenv("ROS_AUTOMATIC_DISCOVERY_RANGE")
+    before = dict(os.environ)
+    with private_network():
+        assert 1 <= int(os.environ["ROS_DOMAIN_ID"]) <= 101
+        assert os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+        assert Path(os.environ["FASTDDS_DEFAULT_PROFILES_FILE"]).is_file()
+    assert dict(os.environ) == before
+
+
+def test_parameters_keep_their_types(module: Path, tmp_path: Path) -> None:
+    module.write_text("import sys\nprint(open(sys.argv[-1]).read())\n")
+    with Child("pretender", {"input": "0", "rate": 0.0, "loop": True}, tmp_path) as child:
+        assert child.process.wait(PATIENCE) == 0
+        child.check()
+        text = child.log.read_text()
+    # A camera's number is a text, not a number, to ROS.
+    assert "input: '0'" in text and "rate: 0.0" in text and "loop: true" in text
+
+
+def test_a_failure_is_told_with_its_last_words(
+    module: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "[ERROR] [1700000000.123] [deeplab]: cannot configure: no model"
+    module.write_text(f"import sys\nprint('before')\nprint({words!r})\nsys.exit(3)\n")
+    with Child("pretender", {}, tmp_path) as child:
+        child.process.wait(PATIENCE)
+        with pytest.raises(ChildError, match=r"^pretender has failed \(exit code 3\): cannot con"):
+            child.check()
+        assert str(child.error("cannot configure")) == "pretender cannot configure: no model"
+    assert "before" in capsys.readouterr().err
+
+
+def test_one_that_does_not_listen_is_killed(
+    module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deeplab_rt.ros.drive.STOP_S", 0.2)
+    module.write_text(
+        "import signal, time\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "print('deaf', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with Child("pretender", {}, tmp_path) as child:
+        while "deaf" not in child.log.read_text():
+            child.check()
+    assert child.process.returncode == -signal.SIGKILL

@@ -1,14 +1,141 @@
-"""placeholder"""
+"""``deeplab_rt build``: compile the TensorRT engine of a model."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+import time
 from typing import Any
+
+from deeplab_rt.commands import size_argument
 
 
 def add_parser(subparsers: Any) -> None:
-    subparsers.add_parser("build")
+    """Add the command and its arguments."""
+    from deeplab_rt.model_store import DEFAULT_MODEL
+
+    parser = subparsers.add_parser(
+        "build",
+        help="compile the TensorRT engine for this GPU, or ahead of time for another",
+        description="Compile the TensorRT engine of a model for the GPU of this machine, once; the "
+        "node, replay and webcam then load it. With --target no GPU is needed.",
+    )
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, help="model name or directory (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "fp16", "int8"),
+        default="auto",
+        help="default: %(default)s, the model's own choice for a GPU",
+    )
+    parser.add_argument(
+        "--size",
+        type=size_argument,
+        metavar="WxH",
+        help="network input size (default: the model's)",
+    )
+    parser.add_argument(
+        "--batch", type=int, default=1, metavar="N", help="frames at once, of several cameras"
+    )
+    parser.add_argument(
+        "--target",
+        metavar="SM86",
+        help="build for any GPU of a compute capability, with TensorRT-RTX, without a GPU",
+    )
+    parser.add_argument("--force", action="store_true", help="build even if the engine is there")
+    parser.add_argument(
+        "--version-compatible",
+        action="store_true",
+        help="an engine for later TensorRT versions of the same major version too",
+    )
+    parser.add_argument(
+        "--hardware-compatible",
+        action="store_true",
+        help="an engine for other desktop GPUs of Ampere and later too",
+    )
+    parser.add_argument(
+        "--dla",
+        type=int,
+        metavar="CORE",
+        help="run on a Deep Learning Accelerator of Orin, the rest on the GPU (TensorRT 10)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    raise NotImplementedError
+    """Build, or find the engine built."""
+    from deeplab_rt.backends.tensorrt.builder import build
+    from deeplab_rt.engine_store import Options
+    from deeplab_rt.model_store import load_model
+
+    started = time.monotonic()
+    with _Bar() as bar:
+        engine = build(
+            load_model(args.model),
+            args.precision,
+            args.size,
+            args.batch,
+            target=args.target,
+            options=Options(args.version_compatible, args.hardware_compatible, args.dla),
+            force=args.force,
+            progress=bar.show,
+        )
+    seconds = time.monotonic() - started
+    spec = engine.spec
+    height, width = spec.input_size
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "engine": str(engine.path),
+                    "model": spec.model,
+                    "precision": spec.precision,
+                    "input_size": [height, width],
+                    "max_batch": spec.max_batch,
+                    "target": str(spec.target),
+                    "bytes": engine.path.stat().st_size,
+                    "built": bar.built,
+                    "seconds": round(seconds, 1),
+                }
+            )
+        )
+    else:
+        done = (
+            f"built in {seconds:.1f} s" if bar.built else "was there already (--force builds anew)"
+        )
+        print(
+            f"{engine.path}\n{spec.model} {spec.precision} {width}x{height}, {spec.target}: {done}"
+        )
+    return 0
+
+
+class _Bar:
+    """Progress on a terminal as a bar, elsewhere as a line for every tenth."""
+
+    def __init__(self) -> None:
+        self.built = False
+        self._bar: Any = None
+        self._tenth = -1
+
+    def show(self, phase: str, done: float) -> None:
+        """What is being done, and how much of all is done."""
+        self.built = self.built or done > 0
+        if sys.stderr.isatty():
+            if self._bar is None:
+                from tqdm import tqdm
+
+                self._bar = tqdm(total=100, unit="%", leave=False, dynamic_ncols=True)
+            self._bar.set_description(phase[:40], refresh=False)
+            self._bar.update(round(100 * done) - self._bar.n)
+        elif int(10 * done) > self._tenth:
+            self._tenth = int(10 * done)
+            print(f"build: {10 * self._tenth} % ({phase})", file=sys.stderr)
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -35,6 +35,8 @@ class Network:
         trt = library.module
         self._log = make_log(library)
         self._runtime: Any = trt.Runtime(self._log)
+        # Version-compatible engines carry the code that loads them; the store made sure whose it is.
+        self._runtime.engine_host_code_allowed = engine.spec.options.version_compatible
         if engine.spec.options.dla_core is not None:
             self._runtime.DLA_core = engine.spec.options.dla_core
         self._engine: Any = self._runtime.deserialize_cuda_engine(engine.read())

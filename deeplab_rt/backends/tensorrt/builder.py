@@ -1,0 +1,238 @@
+"""Engines from model files, by TensorRT 10 or later or TensorRT-RTX, all by one strongly typed path.
+
+Precision is in the model file (types and Q/DQ of the ONNX), never a flag of the builder. Height and
+width are fixed, the batch is 1 to N.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from deeplab_rt import engine_store
+from deeplab_rt.backends.tensorrt import library as libraries
+from deeplab_rt.backends.tensorrt import probe
+from deeplab_rt.backends.tensorrt.library import Library
+from deeplab_rt.engine_store import PLAIN, Engine, EngineSpec, Options, Target
+from deeplab_rt.errors import EngineError, ModelError
+from deeplab_rt.model_store import OUTPUT_STRIDE, Model, write_atomically
+
+Progress = Callable[[str, float], None]
+WORKSPACE_BYTES = (
+    1 << 30
+)  # enough for this family of networks; Jetson shares it with everything else
+
+
+def build(
+    model: Model,
+    precision: str = "auto",
+    input_size: tuple[int, int] | None = None,
+    max_batch: int = 1,
+    *,
+    target: str | None = None,
+    options: Options = PLAIN,
+    force: bool = False,
+    progress: Progress = lambda phase, done: None,
+) -> Engine:
+    """Build an engine, or return the one that is there already. Takes seconds to minutes.
+
+    Of several processes that want the same engine one builds it and the others wait for it. TensorRT
+    lets go of the interpreter lock while it builds, so a background thread can do this.
+
+    Args:
+        model: whose file is compiled.
+        precision: ``fp32``, ``fp16``, ``int8``, or ``auto``: the model's own choice for a GPU.
+        input_size: (height, width) of the network's input; None for the manifest's.
+        max_batch: the engine will take 1 to this many frames at once.
+        target: None for this machine's GPU; ``SM86`` and the like to build ahead of time with
+            TensorRT-RTX, which needs no GPU.
+        options: where the engine shall run beyond this very GPU and library.
+        force: build even if the engine is there.
+        progress: called with what is being done and the part that is done, 0 to 1; may raise to stop.
+
+    Raises:
+        BackendError: there is no GPU, driver or library to build with.
+        ModelError: the model does not come in that precision or size, or its file is not in the typed
+            contract.
+        EngineError: TensorRT cannot build it, or the cache cannot be written. The message names the
+            builder's log.
+    """
+    if target is None:
+        machine, library = probe.target_here(), libraries.load()
+    else:
+        library = libraries.load("tensorrt_rtx")
+        machine = Target(library.name, library.version, "", _capability_of(library, target))
+    if options.dla_core is not None and max_batch > 1:
+        raise ModelError("the DLA takes engines of one fixed shape only: build with a batch of 1")
+    spec = engine_store.spec_of(model, precision, input_size, max_batch, machine, options)
+    with engine_store.build_lock(spec, lambda: progress("waiting for another process", 0.0)):
+        for engine in engine_store.stored():
+            if engine.spec == spec and engine.path.is_file() and not force:
+                return engine
+        content = _compile(library, model.file(spec.precision), spec, target, progress)
+        engine = engine_store.save(spec, content)
+    engine_store.prune(spec)
+    return engine
+
+
+def targets(library: Library) -> dict[str, str]:
+    """What TensorRT-RTX can build for without a GPU: ``SM86`` -> ``8.6`` and so on."""
+    names = library.module.ComputeCapability.__members__
+    return {name: f"{name[2:-1]}.{name[-1]}" for name in names if name.startswith("SM")}
+
+
+def _capability_of(library: Library, target: str) -> str:
+    known = targets(library)
+    if target.upper() not in known:
+        raise EngineError(
+            f"{library} cannot build for {target!r}; it can for {', '.join(known)} (for a Jetson, build "
+            "on the Jetson)"
+        )
+    return known[target.upper()]
+
+
+def _compile(
+    library: Library, path: Path, spec: EngineSpec, target: str | None, progress: Progress
+) -> bytes:
+    """The serialised engine of an ONNX file."""
+    trt = library.module
+    log_path = (engine_store.engines_dir() / spec.file_name).with_suffix(".log")
+    log = libraries.make_log(library, log_path)
+    try:
+        builder = trt.Builder(log)
+        typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        network = builder.create_network(typed)
+        parser = trt.OnnxParser(network, log)
+        if not parser.parse_from_file(str(path)):
+            reason = log.reason()
+            if parser.num_errors:
+                error = parser.get_error(0)
+                where = f"node {error.node_name()!r}, {error.node_operator()}"
+                reason = f"{where}: {' '.join(error.desc().split())}"
+            raise ModelError(f"{path}: {library} cannot read it: {reason}")
+        _check_contract(trt, network, path)
+        config = builder.create_builder_config()
+        _configure(trt, builder, network, config, spec, target)
+        monitor = _make_monitor(trt, progress)
+        config.progress_monitor = monitor
+        timings = _use_timing_cache(library, config, spec.target)
+        content = builder.build_serialized_network(network, config)
+        if monitor.stopped is not None:
+            raise monitor.stopped
+        if content is None:
+            raise EngineError(
+                f"{library} cannot build an engine from {path}: {log.reason()} (the whole log is in "
+                f"{log_path})"
+            )
+        if timings is not None:
+            write_atomically(timings, bytes(config.get_timing_cache().serialize()))
+        return bytes(content)
+    finally:
+        log.close()
+
+
+def _check_contract(trt: Any, network: Any, path: Path) -> None:
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    outputs = [network.get_output(i) for i in range(network.num_outputs)]
+    found = {tensor.name: tensor.dtype for tensor in (*inputs, *outputs)}
+    types = trt.DataType.FLOAT, trt.DataType.HALF
+    if (
+        [tensor.name for tensor in inputs] != ["image"]
+        or [tensor.name for tensor in outputs] != ["logits"]
+        or found["image"] != trt.DataType.UINT8
+        or found["logits"] not in types
+    ):
+        text = ", ".join(f"{name} {str(kind).rpartition('.')[2]}" for name, kind in found.items())
+        raise ModelError(
+            f"{path}: its tensors are {text or 'none'}; expected image UINT8 [N, H, W, 3] and logits FLOAT or "
+            f"HALF [N, C, H/{OUTPUT_STRIDE}, W/{OUTPUT_STRIDE}], as `deeplab_rt export` makes them"
+        )
+
+
+def _configure(
+    trt: Any, builder: Any, network: Any, config: Any, spec: EngineSpec, target: str | None
+) -> None:
+    height, width = spec.input_size
+    image = network.get_input(0)
+    image.shape = (1 if spec.max_batch == 1 else -1, height, width, 3)
+    if spec.max_batch > 1:
+        profile = builder.create_optimization_profile()
+        most = (spec.max_batch, height, width, 3)
+        profile.set_shape("image", (1, height, width, 3), most, most)
+        config.add_optimization_profile(profile)
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+    # The builder's log then names every layer with its types.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if target is not None:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(trt.ComputeCapability.__members__[target.upper()], 0)
+    if spec.options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if spec.options.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if (core := spec.options.dla_core) is not None:
+        if core >= builder.num_DLA_cores:
+            raise EngineError(
+                f"there is no DLA core {core}: {spec.target} has {builder.num_DLA_cores}"
+            )
+        config.default_device_type = trt.DeviceType.DLA
+        config.DLA_core = core
+        config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+
+
+def _use_timing_cache(library: Library, config: Any, target: Target) -> Path | None:
+    """Start from the timings of earlier builds on this machine; where to keep the new ones."""
+    if library.name == "tensorrt_rtx":
+        return None  # it times nothing; kernels are chosen when the engine is loaded
+    device = re.sub(r"[^\w.-]", "_", f"{target.device}-{target.capability}")
+    path = engine_store.engines_dir() / f"timings-{library.version}-{device}.cache"
+    try:
+        content = path.read_bytes()
+    except OSError:
+        content = b""
+    config.set_timing_cache(config.create_timing_cache(content), False)
+    return path
+
+
+def _make_monitor(trt: Any, progress: Progress) -> Any:
+    """An ``IProgressMonitor`` that turns TensorRT's nested phases into one fraction."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.stopped: BaseException | None = None
+            self._steps: dict[str, int] = {}  # of each open phase
+            self._done: dict[str, float] = {}
+            self._parent: dict[str, str | None] = {}
+            self._shown = 0.0
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            self._steps[name], self._done[name], self._parent[name] = max(steps, 1), 0.0, parent
+            self._tell(name)
+
+        def step_complete(self, name: str, step: int) -> bool:
+            self._done[name] = step + 1
+            self._tell(name)
+            return self.stopped is None
+
+        def phase_finish(self, name: str) -> None:
+            for phases in (self._steps, self._done, self._parent):
+                phases.pop(name, None)
+
+        def _tell(self, name: str) -> None:
+            if self.stopped is not None:
+                return
+            fraction, phase = 0.0, name
+            while phase in self._steps:
+                fraction = min(1.0, (self._done[phase] + fraction) / self._steps[phase])
+                phase = self._parent[phase] or ""
+            self._shown = max(self._shown, fraction)
+            try:
+                progress(name, self._shown)
+            except BaseException as error:
+                # It must not fly through TensorRT; the build is stopped and it is raised then.
+                self.stopped = error
+
+    return Monitor()

@@ -533,6 +533,9 @@ def main(args: Sequence[str] | None = None) -> int:
         node.destroy_node()
     finally:
         rclpy.try_shutdown()
+        # The interpreter takes its handlers away before it ends; a late signal would kill it then.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return 0
 
 

@@ -151,6 +151,12 @@ class _Part(Protocol):
 
 
 def _open(path: Path, warnings: list[str]) -> _Part:
+    journal = path.with_name(f"{path.name}-wal")
+    if journal.is_file() and journal.stat().st_size:
+        warnings.append(
+            f"{path}: messages in {journal.name} are not read; `sqlite3 {path} 'PRAGMA "
+            "wal_checkpoint'` puts them where they belong"
+        )
     try:
         return _Indexed(path)
     except PermissionError as error:

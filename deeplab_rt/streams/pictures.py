@@ -51,7 +51,8 @@ class PngSink:
         name = frame.name or f"{frame.index:06d}"
         if name in self._written:
             raise StreamError(
-                f"{self.path}: two frames are named {name!r}; give each input a folder of its own"
+                f"{self.path}: two frames are named {name!r}; rename one, or replay each input into a "
+                "folder of its own"
             )
         self._written.add(name)
         check_space(self.path)

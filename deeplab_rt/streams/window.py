@@ -15,6 +15,7 @@ from deeplab_rt.streams.figures import Figures
 from deeplab_rt.streams.overlays import frame_overlay, legend
 
 _TITLE = "deeplab_rt"
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def no_display() -> str | None:
@@ -35,7 +36,9 @@ class Window:
     def __init__(self, labels: LabelSet, figures: Figures) -> None:
         self._labels = labels
         self._figures = figures
-        cv2.namedWindow(_TITLE, cv2.WINDOW_AUTOSIZE)
+        # Qt inside OpenCV's wheel finds no fonts and says so for every window; it draws none either.
+        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
+        cv2.namedWindow(_TITLE, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
 
     def write(self, frame: Frame, masks: Masks) -> None:
         """Show one frame.
@@ -44,9 +47,9 @@ class Window:
             Stopped: the window was closed.
         """
         picture = frame_overlay(frame, masks, self._labels)
-        cv2.putText(
-            picture, self._figures.line(), (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255,) * 3, 1
-        )
+        for color, thickness in ((0, 0, 0), 3), ((255, 255, 255), 1):  # readable on any picture
+            line = self._figures.line()
+            cv2.putText(picture, line, (8, 20), _FONT, 0.5, color, thickness, cv2.LINE_AA)
         cv2.imshow(_TITLE, cv2.vconcat([picture, legend(self._labels, picture.shape[1])]))
         key = cv2.waitKey(1) & 0xFF
         if key in (ord("q"), 27) or cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1:

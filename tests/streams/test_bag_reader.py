@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +238,16 @@ class TestDamaged:
         assert 0 < len(frames) < 8 and "(after message" in source.warnings[0]
         for frame in frames:
             assert number_of(frame.image) == (frame.stamp_ns - stamp_of(0)) // 33_333_333
+
+    def test_messages_still_in_sqlites_journal_are_told(self, tmp_path: Path) -> None:
+        path = write_bag(tmp_path / "bag", {TOPIC: numbered_messages(3)}, "sqlite3") / "bag.db3"
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("UPDATE messages SET timestamp = timestamp")
+            database.commit()
+            with BagImages(path) as source:
+                assert len(list(source)) == 3
+        assert "messages in bag.db3-wal are not read; `sqlite3" in source.warnings[0]
 
     @pytest.mark.parametrize("name", ["a.mcap", "a.db3"])
     @pytest.mark.parametrize("content", [b"", b"garbage" * 1000])

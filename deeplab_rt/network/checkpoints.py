@@ -258,7 +258,7 @@ def _resnet(state: State, prefix: str, source: str) -> tuple[str, dict[str, str]
         pattern = re.compile(rf"{re.escape(prefix)}layer{stage}\.(\d+)\.")
         found = {int(m.group(1)) for key in state if (m := pattern.match(key))}
         counts.append(max(found, default=-1) + 1)
-    names = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101"}
+    names: dict[tuple[int, ...], str] = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101"}
     name = names.get(tuple(counts))
     if name is None or f"{prefix}layer1.0.conv3.weight" not in state:
         raise CheckpointError(

@@ -100,15 +100,13 @@ class InvertedResidual(nn.Module):
             stride=stride,
             dilation=dilation,
             groups=hidden,
+            padding=0 if pad_first else None,
             act=nn.ReLU6,
             eps=eps,
         )
         self.project = conv_norm_act(hidden, outputs, 1, act=None, eps=eps)
         self.residual = stride == 1 and inputs == outputs
-        self.padding = 0
-        if pad_first:
-            self.padding = kernel // 2 * dilation
-            self.depthwise.get_submodule("conv").padding = (0, 0)
+        self.padding = kernel // 2 * dilation if pad_first else 0
 
     def forward(self, x: Tensor) -> Tensor:
         padded = nn.functional.pad(x, [self.padding] * 4) if self.padding else x
@@ -145,9 +143,8 @@ class InvertedResidualEncoder(Encoder):
         super().__init__()
         stem = 32
         plan = _StridePlan(options)
-        self.stem = conv_norm_act(3, stem, 3, stride=2, act=nn.ReLU6, eps=eps)
-        if options.pad_first:
-            self.stem.get_submodule("conv").padding = (0, 0)
+        padding = 0 if options.pad_first else 1
+        self.stem = conv_norm_act(3, stem, 3, stride=2, padding=padding, act=nn.ReLU6, eps=eps)
         blocks: list[nn.Module] = []
         channels = stem
         for stage in stages:

@@ -15,13 +15,14 @@ def conv_norm_act(
     stride: int = 1,
     dilation: int = 1,
     groups: int = 1,
+    padding: int | None = None,
     act: type[nn.Module] | None = nn.ReLU,
     norm: bool = True,
     eps: float = 1e-5,
 ) -> nn.Sequential:
     """Convolution without bias, BatchNorm, activation, as ``conv``, ``norm``, ``act``.
 
-    The padding is symmetric and keeps the size at stride 1. Float [N, inputs, H, W] to
+    The padding is symmetric and, where none is given, keeps the size at stride 1. Float [N, inputs, H, W] to
     [N, outputs, ceil(H / stride), ceil(W / stride)].
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -30,7 +31,7 @@ def conv_norm_act(
         outputs,
         kernel,
         stride=stride,
-        padding=kernel // 2 * dilation,
+        padding=kernel // 2 * dilation if padding is None else padding,
         dilation=dilation,
         groups=groups,
         bias=False,

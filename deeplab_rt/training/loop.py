@@ -59,7 +59,7 @@ class LoopOptions:
     weight_decay: float = 0.05
     warmup: float = 0.03
     ema: float = 0.998
-    jaccard: float = 0.5
+    jaccard: float = 1.0
     rare_share: float = 0.5
     seed: int = 0
     keep: int = 3
@@ -92,7 +92,7 @@ class Source:
         self.rare = [
             (group, np.flatnonzero(pixels[:, group] >= 50).tolist())
             for group in range(groups)
-            if weights[group] > 1.5 and (pixels[:, group] >= 50).any()
+            if weights[group] > 1.2 and (pixels[:, group] >= 50).any()
         ]
 
     def draw(self, options: AugmentOptions, rare_share: float, rng: np.random.Generator) -> Sample:
@@ -297,6 +297,13 @@ class Trainer:
         self._weights = [source.weights.to(self.device) for source in sources]
 
     @property
+    def averaged(self) -> DeepLab:
+        """The network with its averaged weights: what validation measures and what ships."""
+        model = self.ema.module
+        assert isinstance(model, DeepLab)
+        return model
+
+    @property
     def progress(self) -> float:
         """How much of the schedule is done, 0 to 1."""
         if self.options.minutes is not None:
@@ -424,7 +431,7 @@ class Trainer:
             "loss": round(float(np.mean(losses)), 5),
             "minutes": round(self.elapsed / 60, 2),
             "validation": {
-                data.name: validate(self.ema.module, data, self.size, self.dtype).summary()
+                data.name: validate(self.averaged, data, self.size, self.dtype).summary()
                 for data in self.validation
             },
         }

@@ -34,18 +34,19 @@ def union_log_probabilities(log_probabilities: Tensor, members: Sequence[Sequenc
 
 
 def balanced_weights(
-    pixels: NDArray[np.int64], low: float = 0.5, high: float = 3.0
+    pixels: NDArray[np.int64], low: float = 0.6, high: float = 2.0
 ) -> NDArray[np.float32]:
-    """Weight of each group: the square root of (median frequency / frequency), capped.
+    """Weight of each group: the fourth root of (median frequency / frequency), capped.
 
-    The root and the caps temper median-frequency balancing (arXiv:1411.4734, section 4.3), which
-    by itself buys recall of rare classes with more false alarms than IoU forgives.
+    Median-frequency balancing itself (arXiv:1411.4734, section 4.3), even its square root, buys
+    recall of rare classes with halos around them: a weight of 6 between neighbours moves their
+    boundary to where the rare one has a probability of 1/7.
 
     Args:
         pixels: Pixels of each group in the training split, [G].
     """
     frequency = np.maximum(pixels, 1) / max(int(pixels.sum()), 1)
-    weights = np.sqrt(np.median(frequency) / frequency)
+    weights = (np.median(frequency) / frequency) ** 0.25
     return np.clip(weights, low, high).astype(np.float32)
 
 

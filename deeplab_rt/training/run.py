@@ -93,7 +93,7 @@ def train(
         trainer.resume(epochs[-1] if resume == "newest" else Path(resume))
     trainer.run()
     path = output / "model.safetensors"
-    save_checkpoint(path, trainer.ema.module, metadata)
+    save_checkpoint(path, trainer.averaged, metadata)
     plot_run(output)
     return path
 

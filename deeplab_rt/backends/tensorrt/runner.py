@@ -288,8 +288,9 @@ class TensorRTBackend:
         assert slot.down is not None
         network, stream = self._open_network(), self._main
         # In a graph a plain record would only order things; an external one is a node that records.
-        kind = driver.CUevent_record_flags
-        flags = kind.CU_EVENT_RECORD_EXTERNAL if capturing else kind.CU_EVENT_RECORD_DEFAULT
+        flags = driver.CUevent_record_flags.CU_EVENT_RECORD_DEFAULT
+        if capturing:
+            flags = driver.CUevent_record_flags.CU_EVENT_RECORD_EXTERNAL
 
         def mark(index: int) -> None:
             record = driver.cuEventRecordWithFlags(slot.marks[index], stream, flags)

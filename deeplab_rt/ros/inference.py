@@ -37,27 +37,40 @@ class InferenceThread(Generic[T]):
         self._frames = frames
         self._process = process
         self._failed = failed
-        self._requests: queue.Queue[Callable[[], Segmenter]] = queue.Queue()
-        self._opened: queue.Queue[Exception | None] = queue.Queue()
+        self._requests: queue.Queue[
+            tuple[Callable[[], Segmenter], Callable[[Exception | None], None]]
+        ] = queue.Queue()
         self._stop = threading.Event()
         self._busy = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self.segmenter: Segmenter | None = None
 
-    def open(self, make: Callable[[], Segmenter]) -> None:
-        """Make a Segmenter in the thread and wait for it; it takes the place of the one there is.
+    def reopen(
+        self, make: Callable[[], Segmenter], done: Callable[[Exception | None], None]
+    ) -> None:
+        """Have the thread make a Segmenter, which takes the place of the one there is.
 
-        Raises:
-            Exception: whatever ``make`` raised; the Segmenter that there was goes on.
-            BackendError: the thread ended meanwhile.
+        Args:
+            make: called in the thread; if it raises, the Segmenter that there is goes on.
+            done: called in the thread with what ``make`` raised, or None.
         """
-        self._requests.put(make)
+        self._requests.put((make, done))
         if self._thread.ident is None:
             self._thread.start()
         self._frames.wake()
+
+    def open(self, make: Callable[[], Segmenter]) -> None:
+        """:meth:`reopen`, and wait for it.
+
+        Raises:
+            Exception: whatever ``make`` raised.
+            BackendError: the thread ended meanwhile.
+        """
+        opened: queue.Queue[Exception | None] = queue.Queue()
+        self.reopen(make, opened.put)
         while self._thread.is_alive():
             try:
-                error = self._opened.get(timeout=0.1)
+                error = opened.get(timeout=0.1)
             except queue.Empty:
                 continue
             if error is not None:
@@ -83,7 +96,8 @@ class InferenceThread(Generic[T]):
     def _run(self) -> None:
         while not self._stop.is_set():
             if not self._requests.empty():
-                self._opened.put(self._open(self._requests.get()))
+                make, done = self._requests.get()
+                done(self._open(make))
             taken = self._frames.take(self.segmenter.backend.max_batch if self.segmenter else 1)
             if not taken or self.segmenter is None:
                 continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -29,12 +30,12 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from deeplab_rt.errors import DeeplabError, FrameError
-from deeplab_rt.labels import LabelSet
 from deeplab_rt.ros import transport
+from deeplab_rt.ros.diagnostics import ERROR as LEVEL_ERROR
 from deeplab_rt.ros.diagnostics import CameraReport, CameraStats, Status
+from deeplab_rt.ros.engine import Engine
 from deeplab_rt.ros.grid_output import GridOutput, TransformListener
 from deeplab_rt.ros.images import check_compressed, check_image, decode_compressed, decode_image
-from deeplab_rt.ros.inference import InferenceThread
 from deeplab_rt.ros.inputs import CameraInputs
 from deeplab_rt.ros.outputs import CameraOutputs
 from deeplab_rt.ros.parameters import ParameterError, Settings, changed
@@ -77,19 +78,24 @@ class _Camera:
 class SegmenterNode(LifecycleNode):
     """See the module. Spin it in a single-threaded executor."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, stopping: threading.Event, **kwargs: Any) -> None:
         """Declare the parameters; nothing is loaded.
+
+        Args:
+            stopping: set when the process is to end.
+            kwargs: of ``LifecycleNode``.
 
         Raises:
             ParameterError: a parameter given at start is out of its bounds.
         """
         super().__init__(NODE_NAME, **kwargs)
+        self._stopping = stopping
         self._cameras: list[_Camera] = []
         self._frames: NewestFrames[_Frame] = NewestFrames(0)
-        self._inference: InferenceThread[_Frame] | None = None
+        self._engine: Engine[_Frame] | None = None
+        self._failure: Exception | None = None  # for which the node went back to unconfigured
         self._active = False
         self._enabled = True
-        self._failure: Exception | None = None
         self._transforms: TransformListener | None = None
         self._warned: dict[str, float] = {}
         self._settings = self._declare()
@@ -99,7 +105,7 @@ class SegmenterNode(LifecycleNode):
         # On a clock of its own: diagnostics go on while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady)
-        self._failed_condition = self.create_guard_condition(self._on_failed)
+        self._failed = self.create_guard_condition(self._on_failed)
         if not transport.profile_is_set():
             self.get_logger().warning(
                 "Fast DDS runs with its defaults, which lose large frames; export "
@@ -137,30 +143,31 @@ class SegmenterNode(LifecycleNode):
             return ERROR
 
     def _configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        settings = self._settings
-        names = settings.cameras or ("",)
+        names = self._settings.cameras or ("",)
         self._failure = None
         self._frames = NewestFrames(len(names))
-        self._inference = InferenceThread(self._frames, self._process, self._on_thread_failed)
+        engine = Engine(
+            self._settings, self._frames, self._process, self._failed.trigger, self._log
+        )
         try:
-            self._inference.open(lambda: self._open(settings))
+            engine.open(self._stopping)
         except DeeplabError as error:
             self.get_logger().error(f"cannot configure: {_one_line(error)}")
-            self._free(state)
+            engine.close(STOP_S)
             return FAILURE
+        self._engine = engine
         self._cameras = [
             _Camera(name, CameraOutputs(self, name, partial(self._warn, name))) for name in names
         ]
-        segmenter = self._segmenter
-        info = segmenter.info
-        self.get_logger().info(
+        segmenter, info = engine.segmenter, engine.segmenter.info
+        self._log(
             f"model {segmenter.model.name}, {info.name} {info.version} on {info.device}, "
             f"{info.precision}, input {info.input_size[1]}x{info.input_size[0]} ({segmenter.reason})"
         )
         return super().on_configure(state)
 
     def _activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        if self._failure is not None:
+        if self._engine is None or self._engine.failure is not None:
             return ERROR
         if self._settings.publish_grid:
             try:
@@ -180,7 +187,7 @@ class SegmenterNode(LifecycleNode):
     def _deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop()
         super().on_deactivate(state)
-        return SUCCESS if self._failure is None else ERROR
+        return SUCCESS if self._engine is not None and self._engine.failure is None else ERROR
 
     def _stop(self) -> None:
         """Undo what activation did, but for the switches of the publishers."""
@@ -196,34 +203,15 @@ class SegmenterNode(LifecycleNode):
 
     def _free(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop()
-        if self._inference is not None and not self._inference.close(STOP_S):
-            self.get_logger().error(f"a frame has been in the network for more than {STOP_S} s")
-        self._inference = None
+        if self._engine is not None:
+            if not self._engine.close(STOP_S):
+                self.get_logger().error(f"a frame has been in the network for more than {STOP_S} s")
+            self._failure = self._engine.failure
+        self._engine = None
         for camera in self._cameras:
             camera.outputs.close()
         self._cameras = []
         return SUCCESS
-
-    def _open(self, settings: Settings) -> Segmenter:
-        """In the inference thread."""
-        segmenter = Segmenter(
-            settings.model,
-            settings.backend,
-            settings.precision,
-            settings.network_size,
-            max_batch=max(1, len(settings.cameras)),
-        )
-        try:
-            _apply(settings, segmenter)
-        except DeeplabError:
-            segmenter.close()
-            raise
-        return segmenter
-
-    @property
-    def _segmenter(self) -> Segmenter:
-        assert self._inference is not None and self._inference.segmenter is not None
-        return self._inference.segmenter
 
     # Frames: `_on_image` in the executor, the rest in the inference thread.
 
@@ -248,7 +236,7 @@ class SegmenterNode(LifecycleNode):
                 camera.inputs = None
         for index, _ in self._frames.clear():
             self._cameras[index].stats.count("discarded")
-        if self._inference is not None and not self._inference.wait_idle(STOP_S):
+        if self._engine is not None and not self._engine.wait_idle(STOP_S):
             self.get_logger().error(f"a frame has been in the network for more than {STOP_S} s")
 
     def _on_image(self, index: int, message: Any) -> None:
@@ -287,19 +275,20 @@ class SegmenterNode(LifecycleNode):
                 self._on_bad_frame(camera, error)
                 continue
             pictures.append((camera, frame, image, channels))
-        decoded = time.perf_counter()
+        decode = 1e3 * (time.perf_counter() - started) / len(taken)
         for order in ("bgr", "rgb"):
             batch = [picture for picture in pictures if picture[3] == order]
             try:
                 results = segmenter.segment_batch([image for _, _, image, _ in batch], order)
             except Exception:
-                for camera, *_ in batch:
+                for camera, *_ in pictures:  # the device has failed: none of them is served
                     camera.stats.count("discarded")
                 raise
             for (camera, frame, image, _), masks in zip(batch, results, strict=True):
-                camera.stats.time({"decode": 1e3 * (decoded - started) / len(taken)})
-                camera.stats.time({k: v for k, v in masks.timings.items() if k != "total"})
+                masks.timings.pop("total")
+                camera.stats.time({"decode": decode, **masks.timings})
                 self._deliver(camera, frame, image, order, masks, segmenter.labels)
+            pictures = [picture for picture in pictures if picture[3] != order]
 
     def _deliver(
         self, camera: _Camera, frame: _Frame, image: Any, channels: Any, masks: Any, labels: Any
@@ -341,13 +330,9 @@ class SegmenterNode(LifecycleNode):
         stamp = _stamp_ns(message.header)
         return (self.get_clock().now().nanoseconds - stamp) / 1e6 if stamp else None
 
-    def _on_thread_failed(self, error: Exception) -> None:
-        """In the inference thread: hand over to the executor, which owns the lifecycle."""
-        self._failure = error
-        self._failed_condition.trigger()
-
     def _on_failed(self) -> None:
-        error = self._failure
+        """In the executor, which owns the lifecycle: the inference thread has failed."""
+        error = self._engine.failure if self._engine is not None else None
         if isinstance(error, DeeplabError):
             self.get_logger().error(f"the backend failed: {_one_line(error)}; configure again")
         elif error is not None:
@@ -382,12 +367,12 @@ class SegmenterNode(LifecycleNode):
         try:
             settings = Settings.from_values({**old, **new})
             for name, when in changed(self._settings, settings).items():
-                if when == "cleanup" and self._inference is not None:
+                if when == "cleanup" and self._engine is not None:
                     raise ParameterError(f"{name} needs `cleanup` before it can change")
                 if when == "deactivate" and self._active:
                     raise ParameterError(f"{name} needs `deactivate` before it can change")
-            if self._inference is not None:
-                _apply(settings, self._segmenter)
+            if self._engine is not None:
+                self._engine.apply(settings)
         except DeeplabError as error:
             return SetParametersResult(successful=False, reason=_one_line(error))
         self._settings = settings
@@ -396,9 +381,10 @@ class SegmenterNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _publish_labels(self) -> None:
+        assert self._engine is not None
         header = Header(stamp=self.get_clock().now().to_msg())
         for camera in self._cameras:
-            camera.outputs.publish_labels(self._segmenter.labels, header)
+            camera.outputs.publish_labels(self._engine.segmenter.labels, header)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> Any:
         if request.data != self._enabled:
@@ -412,9 +398,10 @@ class SegmenterNode(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         now = self.get_clock().now()
         device = ""
+        if self._engine is not None:
+            self._engine.watch()
+            device = self._engine.segmenter.info.device
         statuses = [self._engine_status()]
-        if self._inference is not None:
-            device = self._segmenter.info.device
         for camera in self._cameras:
             settings = self._settings
             listening = camera.inputs is not None
@@ -439,26 +426,18 @@ class SegmenterNode(LifecycleNode):
 
     def _engine_status(self) -> Status:
         status = Status(f"{NODE_NAME}: engine")
-        if self._failure is not None:
-            status.complain(2, f"the backend failed: {_one_line(self._failure)}")
-        if self._inference is None:
+        if self._engine is not None:
+            state = "active" if self._active else "inactive"
+            status.values = {"state": state, "enabled": str(self._enabled).lower()}
+            self._engine.report(status)
+        elif self._failure is not None:
+            status.complain(LEVEL_ERROR, f"the backend failed: {_one_line(self._failure)}")
+        else:
             status.problems.append("not configured")
-            return status
-        segmenter = self._segmenter
-        info = segmenter.info
-        status.values = {
-            "state": "active" if self._active else "inactive",
-            "enabled": str(self._enabled).lower(),
-            "model": segmenter.model.name,
-            "backend": info.name,
-            "version": info.version,
-            "device": info.device,
-            "precision": info.precision,
-            "input": f"{info.input_size[1]}x{info.input_size[0]}",
-            "reason": segmenter.reason,
-            **{name: str(value) for name, value in info.details.items()},
-        }
         return status
+
+    def _log(self, text: str) -> None:
+        self.get_logger().info(" ".join(text.split()))
 
     def _warn(self, camera: str, text: str) -> None:
         """Log a warning, the same kind not more often than every few seconds."""
@@ -467,27 +446,6 @@ class SegmenterNode(LifecycleNode):
         if now - self._warned.get(key, -WARN_EVERY_S) >= WARN_EVERY_S:
             self._warned[key] = now
             self.get_logger().warning(f"{camera}: {text}" if camera else text)
-
-
-def _apply(settings: Settings, segmenter: Segmenter) -> None:
-    """Set what may change while running.
-
-    Raises:
-        DeeplabError: the model does not know a class name, or a class would be both drivable and an
-            object; nothing was changed.
-    """
-    labels: LabelSet = segmenter.model.labels.regrouped(
-        settings.drivable_classes or None, settings.object_classes or None
-    )
-    both = [label.name for label in labels.labels if {"drivable", "objects"} <= label.groups]
-    if both:
-        raise ParameterError(
-            f"{', '.join(both)}: drivable and an object at once; set drivable_classes and "
-            "object_classes together"
-        )
-    segmenter.labels = labels
-    segmenter.mask_size = settings.mask_size
-    segmenter.confidence = settings.publish_confidence
 
 
 def _stamp_ns(header: Any) -> int:
@@ -504,21 +462,16 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         0, or 1 after one line on stderr if a parameter given at start cannot be taken.
     """
-    stopped = False
-
-    def stop(signum: int, frame: Any) -> None:
-        # Signals may come twice (launch sends SIGINT after the terminal did): only a flag is set.
-        nonlocal stopped
-        stopped = True
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    stopped = threading.Event()
+    # Signals may come twice (launch sends SIGINT after the terminal did): only a flag is set.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: stopped.set())
     rclpy.init(
         args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO
     )
     try:
         try:
-            node = SegmenterNode()
+            node = SegmenterNode(stopped)
         except (DeeplabError, ParameterException) as error:
             print(f"segmenter_node: {_one_line(error)}", file=sys.stderr)
             return 1
@@ -526,7 +479,7 @@ def main(args: Sequence[str] | None = None) -> int:
         executor.add_node(node)
         if node.get_parameter("autostart").value and node.trigger_configure() == SUCCESS:
             node.trigger_activate()
-        while not stopped:
+        while not stopped.is_set():
             executor.spin_once(timeout_sec=0.1)
         node.trigger_shutdown()
         executor.shutdown()

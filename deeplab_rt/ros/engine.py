@@ -1,0 +1,195 @@
+"""The loaded model of the node: opened as ``engine_policy`` says, changed while running, judged."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from deeplab_rt.errors import BackendError, DeeplabError, EngineError
+from deeplab_rt.labels import LabelSet
+from deeplab_rt.ros.diagnostics import ERROR, WARN, Status
+from deeplab_rt.ros.engine_build import EngineBuild
+from deeplab_rt.ros.inference import InferenceThread
+from deeplab_rt.ros.parameters import ParameterError, Settings
+from deeplab_rt.ros.slots import NewestFrames
+from deeplab_rt.segmenter import Segmenter
+
+T = TypeVar("T")
+CPU_PRECISIONS = ("fp32", "bf16", "int8")
+
+
+class Engine(Generic[T]):
+    """A Segmenter in its thread and, while one is built, the engine that will take its place."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        frames: NewestFrames[T],
+        process: Callable[[Segmenter, Sequence[tuple[int, T]]], None],
+        failed: Callable[[], None],
+        log: Callable[[str], None],
+    ) -> None:
+        """Nothing is loaded before :meth:`open`.
+
+        Args:
+            settings: the parameters.
+            frames: where frames wait.
+            process: as of :class:`~.inference.InferenceThread`.
+            failed: called in the inference thread when ``process`` has raised; :attr:`failure`
+                then says what.
+            log: takes a line about a build.
+        """
+        self._settings = settings
+        self._thread = InferenceThread(frames, process, self._on_failed)
+        self._tell_failed = failed
+        self._log = log
+        self._build: EngineBuild | None = None
+        self._swapping = False
+        self.failure: Exception | None = None
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The one that serves; there is one from :meth:`open` to :meth:`close`."""
+        assert self._thread.segmenter is not None
+        return self._thread.segmenter
+
+    def open(self, stopping: threading.Event) -> None:
+        """Open the backend that was asked for; of a missing engine make what the policy says.
+
+        Args:
+            stopping: ends the wait for a build.
+
+        Raises:
+            DeeplabError: nothing can run; the message says what mends it.
+        """
+        settings = self._settings
+        if settings.backend == "cpu":
+            self._thread.open(lambda: self._make("cpu"))
+            return
+        try:
+            self._thread.open(lambda: self._make("tensorrt"))
+            return
+        except EngineError as error:  # the machine can run one, and has none
+            if settings.engine_policy == "require":
+                raise
+            self._log(f"{error}; building it now, which takes minutes")
+        except DeeplabError:
+            if settings.backend == "tensorrt":
+                raise
+            self._thread.open(lambda: self._make("auto"))
+            return
+        self._build = EngineBuild(settings, self._log)
+        if settings.engine_policy == "cpu_while_building":
+            self._thread.open(lambda: self._make("cpu"))
+            return
+        while self._build.running:
+            if stopping.is_set():
+                raise BackendError("stopped while the engine was built")
+            time.sleep(0.1)
+        if self._build.failure is not None:
+            raise EngineError(f"the engine build failed: {self._build.failure}")
+        self._build = None
+        self._thread.open(lambda: self._make("tensorrt"))
+
+    def apply(self, settings: Settings) -> None:
+        """Take over what may change while running.
+
+        Raises:
+            DeeplabError: as :func:`apply` does; nothing was changed.
+        """
+        apply(settings, self.segmenter)
+        self._settings = settings
+
+    def watch(self) -> None:
+        """Now and then: let the engine take over when it is built."""
+        build = self._build
+        if build is None or build.running or build.failure is not None or self._swapping:
+            return
+        self._swapping = True
+        self._thread.reopen(lambda: self._make("tensorrt"), self._on_swapped)
+
+    def wait_idle(self, timeout: float) -> bool:
+        """Wait until no frame is in the network; False if one still is."""
+        return self._thread.wait_idle(timeout)
+
+    def close(self, timeout: float) -> bool:
+        """Free everything; False if the thread has not ended in time."""
+        if self._build is not None:
+            self._build.close()
+        return self._thread.close(timeout)
+
+    def report(self, status: Status) -> None:
+        """Add to a status what runs, and whether that is what was asked for."""
+        info, build = self.segmenter.info, self._build
+        if self.failure is not None:
+            status.complain(ERROR, f"the backend failed: {self.failure}")
+        if build is not None and build.failure is not None:
+            status.complain(WARN, f"the CPU serves: the engine build failed: {build.failure}")
+        elif build is not None:
+            status.complain(WARN, "the CPU serves while the TensorRT engine is built")
+        status.values |= {
+            "model": self.segmenter.model.name,
+            "backend": info.name,
+            "version": info.version,
+            "device": info.device,
+            "precision": info.precision,
+            "input": f"{info.input_size[1]}x{info.input_size[0]}",
+            "reason": self.segmenter.reason,
+            **{name: str(value) for name, value in info.details.items()},
+        }
+
+    def _make(self, backend: str) -> Segmenter:
+        """In the inference thread."""
+        settings = self._settings
+        precision = settings.precision
+        if backend == "cpu" and settings.backend != "cpu" and precision not in CPU_PRECISIONS:
+            precision = "auto"  # it stands in for a GPU that was asked for fp16
+        segmenter = Segmenter(
+            settings.model,
+            backend,
+            precision,
+            settings.network_size,
+            max_batch=max(1, len(settings.cameras)),
+        )
+        try:
+            apply(settings, segmenter)
+        except DeeplabError:
+            segmenter.close()
+            raise
+        return segmenter
+
+    def _on_swapped(self, error: Exception | None) -> None:
+        """In the inference thread."""
+        if error is None:
+            self._build = None
+            self._log("the engine is built: TensorRT has taken over from the CPU")
+        else:
+            self._log(f"the engine is built but cannot be used, the CPU goes on: {error}")
+
+    def _on_failed(self, error: Exception) -> None:
+        """In the inference thread."""
+        self.failure = error
+        self._tell_failed()
+
+
+def apply(settings: Settings, segmenter: Segmenter) -> None:
+    """Set what may change while running.
+
+    Raises:
+        DeeplabError: the model does not know a class name, or a class would be both drivable and an
+            object; nothing was changed.
+    """
+    labels: LabelSet = segmenter.model.labels.regrouped(
+        settings.drivable_classes or None, settings.object_classes or None
+    )
+    both = [label.name for label in labels.labels if {"drivable", "objects"} <= label.groups]
+    if both:
+        raise ParameterError(
+            f"{', '.join(both)}: drivable and an object at once; set drivable_classes and "
+            "object_classes together"
+        )
+    segmenter.labels = labels
+    segmenter.mask_size = settings.mask_size
+    segmenter.confidence = settings.publish_confidence

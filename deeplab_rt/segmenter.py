@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -115,7 +115,7 @@ class Segmenter:
         items: Iterable[T],
         image_of: Callable[[T], np.ndarray],
         channels_of: Callable[[T], Channels] = lambda item: "bgr",
-    ) -> Iterator[tuple[T, Masks]]:
+    ) -> Generator[tuple[T, Masks], None, None]:
         """Every item with its masks, in order, keeping as many frames in flight as the backend takes.
 
         The next item is fetched (decoded) while the network works on the ones before it.
@@ -129,14 +129,19 @@ class Segmenter:
             masks.timings["total"] = 1e3 * (time.perf_counter() - started)
             return item, masks
 
-        for item in items:
-            if len(waiting) == self.backend.depth:
+        try:
+            for item in items:
+                if len(waiting) == self.backend.depth:
+                    yield finish()
+                started = time.perf_counter()
+                self.backend.submit([image_of(item)], self.request(channels_of(item)))
+                waiting.append((item, started))
+            while waiting:
                 yield finish()
-            started = time.perf_counter()
-            self.backend.submit([image_of(item)], self.request(channels_of(item)))
-            waiting.append((item, started))
-        while waiting:
-            yield finish()
+        finally:
+            # Whoever stops early leaves frames in flight; the next call must not get their masks.
+            for _ in range(len(waiting)):
+                self.backend.collect()
 
     def close(self) -> None:
         """Free the backend. Safe to call twice."""

@@ -10,7 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from deeplab_rt.backends.base import Channels
-from deeplab_rt.masks import Masks
+from deeplab_rt.errors import FrameError
+from deeplab_rt.masks import MAX_SIDE, Masks
+from deeplab_rt.ros.images import check_size
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,18 @@ class Recording:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def check_picture(image: np.ndarray) -> None:
+    """Refuse a picture that cannot be segmented: empty, or larger than any mask.
+
+    Raises:
+        FrameError: says so.
+    """
+    height, width = image.shape[:2]
+    check_size(height, width)
+    if max(height, width) > MAX_SIDE:
+        raise FrameError(f"image of {width}x{height}: expected at most {MAX_SIDE} pixels a side")
 
 
 class MaskSink(Protocol):

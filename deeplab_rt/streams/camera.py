@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 
 from deeplab_rt.errors import FrameError, StreamError
-from deeplab_rt.ros.images import check_size
-from deeplab_rt.streams.base import Frame, FrameSource
+from deeplab_rt.streams.base import Frame, FrameSource, check_picture
 from deeplab_rt.streams.video import open_capture
 
 CONNECT_S = 5.0  # how long a network camera may take to answer, or to send its next frame
@@ -129,7 +128,7 @@ class LiveCamera:
     def _put(self, image: np.ndarray) -> None:
         stamp_ns = time.time_ns()
         try:
-            check_size(*image.shape[:2])
+            check_picture(image)
         except FrameError as error:
             self.dropped += 1
             if self.dropped == 1:

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from deeplab_rt.errors import FrameError, StreamError
-from deeplab_rt.ros.images import check_size, decode_compressed
-from deeplab_rt.streams.base import Frame, Recording, natural_key
+from deeplab_rt.ros.images import decode_compressed
+from deeplab_rt.streams.base import Frame, Recording, check_picture, natural_key
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 NOMINAL_FPS = 30.0  # images carry no time; they are stamped as if filmed at this rate
@@ -45,6 +45,7 @@ class ImageFolder(Recording):
         for index, file in enumerate(self._files):
             try:
                 image = _read(file)
+                check_picture(image)
             except (FrameError, OSError) as error:
                 self.skip(index, f"{file.name}: {error}")
                 continue
@@ -76,5 +77,4 @@ def _read(file: Path) -> np.ndarray:
         raise FrameError(f"cannot be decoded: {' '.join(str(error).split())}") from None
     if image is None:
         raise FrameError(f"{len(data)} bytes that OpenCV cannot decode")
-    check_size(*image.shape[:2])
     return image

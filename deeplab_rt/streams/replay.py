@@ -6,8 +6,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def replay(
             stack.callback(sink.close)
         figures.begin()
         try:
-            results = _segmented(source, segmenter)
+            results = stack.enter_context(closing(_segmented(source, segmenter)))
             while figures.frames != frames and (seconds is None or figures.elapsed_s < seconds):
                 with signals.heard():
                     result = next(results, None)
@@ -107,7 +107,7 @@ def summary(figures: Figures, segmenter: Segmenter, outputs: Mapping[str, Path])
 
 def _segmented(
     source: FrameSource, segmenter: Segmenter
-) -> Iterator[tuple[Frame, Masks, dict[str, float]]]:
+) -> Generator[tuple[Frame, Masks, dict[str, float]], None, None]:
     """Every frame with its masks and the milliseconds of its stages."""
     if source.live:
         # One at a time: a frame in flight behind another would be late by a camera period.
@@ -127,9 +127,9 @@ def _segmented(
             decode_ms.append(1e3 * (time.perf_counter() - started))
             yield frame
 
-    results = segmenter.stream(decoded(), lambda f: f.image, lambda f: f.channels)
-    for frame, masks in results:
-        yield frame, masks, {"decode": decode_ms.popleft(), **masks.timings}
+    with closing(segmenter.stream(decoded(), lambda f: f.image, lambda f: f.channels)) as results:
+        for frame, masks in results:
+            yield frame, masks, {"decode": decode_ms.popleft(), **masks.timings}
 
 
 class RealTime:

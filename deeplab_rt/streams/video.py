@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 
 from deeplab_rt.errors import FrameError, StreamError
-from deeplab_rt.ros.images import check_size
-from deeplab_rt.streams.base import Frame, Recording
+from deeplab_rt.streams.base import Frame, Recording, check_picture
 
 
 class VideoFile(Recording):
@@ -33,7 +32,7 @@ class VideoFile(Recording):
                 f"`ffmpeg -i {path} -c:v libx264 NEW.mp4` converts it if anything does"
             )
         try:
-            check_size(*first.shape[:2])
+            check_picture(first)
         except FrameError as error:
             self._capture.release()
             raise StreamError(f"{path}: {error}") from None

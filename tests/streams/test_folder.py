@@ -55,6 +55,13 @@ def test_an_image_cut_off_is_told_and_keeps_its_place(tmp_path: Path, suffix: st
     assert f"frame 1 skipped: 1{suffix}" in source.warnings[0]
 
 
+def test_an_image_longer_than_any_mask_is_skipped(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((2, 20_000, 3), np.uint8))
+    with ImageFolder(tmp_path) as source:
+        assert list(source) == []
+    assert "image of 20000x2: expected at most 16384 pixels a side" in source.warnings[0]
+
+
 def test_folder_without_images_says_what_it_expects(tmp_path: Path) -> None:
     with pytest.raises(StreamError, match=r"no image and no bag.*\.jpg.*\.mcap"):
         ImageFolder(tmp_path)

@@ -145,6 +145,16 @@ def test_closing_the_viewer_is_a_good_end(drive: Path, segmenter: Segmenter) -> 
     assert len(viewer.got) == 3 and viewer.closed == 1 and not interrupted
 
 
+def test_a_segmenter_is_clean_after_a_stream_that_ended_early(
+    drive: Path, segmenter: Segmenter, camvid11: LabelSet
+) -> None:
+    with BagImages(drive) as source:
+        figures, _ = replay(source, segmenter, [], frames=2)
+    assert figures.frames == 2
+    image = np.full((40, 60, 3), camvid11.palette[11][::-1], np.uint8)
+    assert set(np.unique(segmenter.segment(image).labels)) == {11}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_between_two_frames(
     drive: Path, segmenter: Segmenter, number: signal.Signals

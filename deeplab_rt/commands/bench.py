@@ -1,14 +1,101 @@
-"""placeholder"""
+"""``deeplab_rt bench``: the pipeline and what users would run instead, side by side."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from pathlib import Path
 from typing import Any
+
+from deeplab_rt.bench import PEERS
+from deeplab_rt.commands import size_argument
+from deeplab_rt.model_store import DEFAULT_MODEL
 
 
 def add_parser(subparsers: Any) -> None:
-    subparsers.add_parser("bench")
+    """Add the command and its arguments."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="time the pipeline and its peers side by side, against the machine's limits",
+        description="Time a camera frame to its masks: this pipeline, and the same network through "
+        "other libraries, in turns, on the same frames; then the machine's limits and how near each "
+        "part of the network comes to them.",
+    )
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, help="model name or directory (default: %(default)s)"
+    )
+    parser.add_argument("--backend", choices=("auto", "cpu", "tensorrt"), default="auto")
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16", "fp16", "int8"), default="auto"
+    )
+    parser.add_argument(
+        "--input", metavar="PATH", help="frames of a recording (default: the rendered street)"
+    )
+    parser.add_argument(
+        "--frame",
+        type=size_argument,
+        metavar="WxH",
+        nargs="+",
+        default=[(480, 640), (1080, 1920)],
+        help="sizes of the camera's frames (default: 640x480 1920x1080)",
+    )
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        choices=PEERS,
+        default=list(PEERS),
+        metavar="PEER",
+        help=f"which of {', '.join(PEERS)} (default: all; none after a bare --peers)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=_positive,
+        default=8,
+        metavar="N",
+        help="turns of each (default: %(default)s)",
+    )
+    parser.add_argument("--no-limits", action="store_true", help="leave the machine's limits out")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="write bench.json, bench.txt, bench.png"
+    )
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
-    raise NotImplementedError
+    """Measure, print, and write."""
+    from deeplab_rt.bench.report import plot, table
+    from deeplab_rt.bench.run import Plan, bench
+    from deeplab_rt.bench.runner import Pace
+    from deeplab_rt.errors import StreamError
+    from deeplab_rt.model_store import write_atomically
+
+    if args.output is not None:  # before minutes of work
+        try:
+            args.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StreamError(f"{args.output}: cannot be made: {error.strerror}") from None
+    plan = Plan(
+        model=args.model,
+        precision=args.precision,
+        backend=args.backend,
+        peers=args.peers,
+        source=args.input,
+        frame_sizes=args.frame,
+        pace=Pace(rounds=args.rounds),
+        with_limits=not args.no_limits,
+    )
+    result = bench(plan, progress=lambda text: print(text, file=sys.stderr, flush=True))
+    text = table(result)
+    print(json.dumps(result) if args.json else text)
+    if args.output is not None:
+        write_atomically(args.output / "bench.json", json.dumps(result, indent=1).encode())
+        write_atomically(args.output / "bench.txt", f"{text}\n".encode())
+        plot(result, args.output / "bench.png")
+    return 0

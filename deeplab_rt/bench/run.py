@@ -1,0 +1,212 @@
+"""One whole benchmark: frames, our pipeline in its precisions, the peers, the limits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from deeplab_rt.bench import limits, machine
+from deeplab_rt.bench.peers import PeerError, make_peer
+from deeplab_rt.bench.runner import Pace, Subject, agreement, interleave, summary
+from deeplab_rt.errors import BackendError, StreamError
+from deeplab_rt.masks import Masks
+from deeplab_rt.model_store import Model, load_model
+from deeplab_rt.segmenter import Segmenter
+
+FRAMES = 8  # different frames, taken in turns
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        model: name or directory.
+        precision: of our pipeline, the baseline; its other precisions are subjects beside it.
+        backend: ``auto``, ``cpu`` or ``tensorrt``.
+        peers: some of :data:`deeplab_rt.bench.PEERS`.
+        source: a recording whose frames are taken, evenly spaced; None for the rendered street.
+        frame_sizes: (height, width) of the camera's frames, each measured in turn.
+        pace: how long.
+        stream_s: seconds of the unbroken stream that gives the rate with frames overlapped.
+        with_limits: whether to measure the machine's limits and the layers' shares.
+    """
+
+    model: str | Path = ""
+    precision: str = "auto"
+    backend: str = "auto"
+    peers: Sequence[str] = ()
+    source: str | None = None
+    frame_sizes: Sequence[tuple[int, int]] = ((480, 640), (1080, 1920))
+    pace: Pace = field(default_factory=Pace)
+    stream_s: float = 3.0
+    with_limits: bool = True
+
+
+class Pipeline:
+    """Our own way from a frame to its masks: a :class:`~.runner.Subject`."""
+
+    def __init__(self, model: Model, precision: str, backend: str = "cpu") -> None:
+        self.segmenter = Segmenter(model, backend, precision)
+        self.name = f"deeplab_rt {self.segmenter.info.precision}"
+
+    def run(self, frame: np.ndarray) -> Masks:
+        return self.segmenter.segment(frame)
+
+    def close(self) -> None:
+        self.segmenter.close()
+
+
+def bench(plan: Plan, progress: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """Measure everything in one run; plain values, for JSON, the table and the plot.
+
+    Raises:
+        ModelError: the model cannot be used.
+        BackendError: the backend cannot run here.
+        StreamError: the source cannot be read or has too few frames.
+    """
+    model = load_model(plan.model)
+    result: dict[str, Any] = {
+        "machine": machine.describe(),
+        "warnings": [text for text in [machine.warning()] if text],
+        "model": model.name,
+        "input_size": list(model.input_size),
+        "frames": plan.source or "rendered street",
+        "missing": {},
+        "sizes": [],
+    }
+    ours = _pipelines(model, plan)
+    try:
+        result["backend"] = ours[0].segmenter.info.name
+        result["device"] = ours[0].segmenter.info.device
+        for size in plan.frame_sizes:
+            frames = read_frames(plan.source, size)
+            result["sizes"].append(
+                _one_size(model, ours, frames, plan, result["missing"], progress)
+            )
+    finally:
+        for subject in ours:
+            subject.close()
+    if plan.with_limits and result["backend"] == "openvino":
+        progress("limits of the machine, shares of the layers")
+        result["limits"] = _limits(model, ours[0].segmenter.info.precision)
+    return result
+
+
+def _pipelines(model: Model, plan: Plan) -> list[Pipeline]:
+    """The baseline first, then what else this CPU can run, fp32 always: it is the reference."""
+    subjects = [Pipeline(model, plan.precision, plan.backend)]
+    taken = subjects[0].segmenter.info.precision
+    for precision in ("int8", "bf16", "fp32"):
+        if precision == taken or (precision == "int8" and "int8" not in model.files):
+            continue
+        try:
+            subjects.append(Pipeline(model, precision))
+        except BackendError:
+            if precision != "bf16":  # which not every CPU has
+                raise
+    return subjects
+
+
+def read_frames(source: str | None, size: tuple[int, int]) -> list[np.ndarray]:
+    """Frames to measure on, uint8 [H, W, 3] BGR of one size, evenly spaced over the recording.
+
+    Raises:
+        StreamError: the source cannot be read, or has no frames.
+    """
+    from deeplab_rt.streams.sources import open_recordings
+    from deeplab_rt.streams.street import StreetSource
+
+    if source is None:
+        street = StreetSource(size, frames=FRAMES, fps=1.0)
+        return [frame.image for frame in street]
+    with open_recordings([source]) as recording:
+        step = max(1, (recording.total or FRAMES) // FRAMES)
+        images = [frame.image for frame in islice(recording, 0, step * FRAMES, step)]
+    if not images:
+        raise StreamError(f"{source}: no frames to measure on")
+    return [cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) for image in images]
+
+
+def _one_size(
+    model: Model,
+    ours: Sequence[Pipeline],
+    frames: Sequence[np.ndarray],
+    plan: Plan,
+    missing: dict[str, str],
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """All subjects on frames of one size."""
+    height, width = frames[0].shape[:2]
+    peers: list[Subject] = []
+    for name in plan.peers:
+        progress(f"{width}x{height}: make {name} ready")
+        try:
+            peer = make_peer(name, model, (height, width))
+            peer.run(frames[0])  # what is compiled at the first frame is not charged to the runs
+            peers.append(peer)
+        except PeerError as error:
+            missing[name] = str(error)
+    subjects: list[Subject] = [*ours, *peers]
+    try:
+        exact = next(one for one in ours if one.segmenter.info.precision == "fp32")
+        reference = [exact.run(frame).labels for frame in frames]
+        samples = interleave(
+            subjects, frames, plan.pace, lambda text: progress(f"{width}x{height}, {text}")
+        )
+        figures = {
+            one.name: {
+                **summary(samples[one.name], samples[ours[0].name]),
+                # Another network's labels say nothing of ours.
+                "agreement": None if one.name == "smp" else agreement(one, reference, frames),
+            }
+            for one in subjects
+        }
+        return {
+            "frame_size": [height, width],
+            "baseline": ours[0].name,
+            "reference": exact.name,
+            "subjects": figures,
+            "stream_per_second": round(_stream_rate(ours[0], frames, plan.stream_s), 1),
+        }
+    finally:
+        for peer in peers:
+            peer.close()
+
+
+def _stream_rate(subject: Pipeline, frames: Sequence[np.ndarray], seconds: float) -> float:
+    """Frames a second with the next frame submitted while this one's masks are made."""
+    started = time.perf_counter()
+    end = started + seconds
+
+    def until_end() -> Any:
+        index = 0
+        while time.perf_counter() < end:
+            yield frames[index % len(frames)]
+            index += 1
+
+    count = sum(1 for _ in subject.segmenter.stream(until_end(), lambda frame: frame))
+    return count / (time.perf_counter() - started)
+
+
+def _limits(model: Model, precision: str) -> dict[str, Any]:
+    """Peaks before and after the layers are timed, the better of the two: the machine may be shared."""
+    peaks, copies = limits.matrix_peaks(), limits.copy_rates()
+    work = limits.profile(model, precision)
+    for name, rate in limits.matrix_peaks().items():
+        peaks[name] = max(rate, peaks[name])
+    for name, rate in limits.copy_rates().items():
+        copies[name] = max(rate, copies[name])
+    return {
+        "precision": precision,
+        "peaks_gmac_s": peaks,
+        "copy_gb_s": copies,
+        "groups": limits.shares(work, peaks, copies),
+    }

@@ -1,0 +1,50 @@
+"""The program `deeplab_rt bench`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from deeplab_rt.model_store import Model
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "deeplab_rt", "bench", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_prints_json_alone_and_writes_the_rest(palette_model: Model, tmp_path: Path) -> None:
+    result = run(
+        *("--model", palette_model.directory, "--backend", "cpu", "--frame", "64x48"),
+        *("--peers", "onnxruntime", "--rounds", 1, "--no-limits"),
+        *("--json", "-o", tmp_path / "new" / "out"),
+    )
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(result.stdout)
+    assert figures["sizes"][0]["frame_size"] == [48, 64]
+    assert "onnxruntime" in figures["sizes"][0]["subjects"]
+    assert "limits" not in figures
+    assert json.loads((tmp_path / "new" / "out" / "bench.json").read_text()) == figures
+    assert "64x48 frame" in (tmp_path / "new" / "out" / "bench.txt").read_text()
+    assert (tmp_path / "new" / "out" / "bench.png").stat().st_size > 0
+
+
+def test_output_that_cannot_be_made_is_told_before_any_work(
+    palette_model: Model, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    result = run("--model", palette_model.directory, "-o", tmp_path / "file" / "below")
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "file/below: cannot be made" in result.stderr
+
+
+def test_wrong_usage(tmp_path: Path) -> None:
+    for arguments in (("--peers", "tensorflow"), ("--frame", "640"), ("--rounds", "0")):
+        assert run(*arguments).returncode == 2, arguments

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mcap import writer as mcap_writer
 from mcap.reader import make_reader
 from mcap.writer import IndexType
@@ -165,6 +168,19 @@ def test_bad_messages_keep_their_place(tmp_path: Path) -> None:
         assert reason in warning
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    place = tmp_path_factory.mktemp("whole")
+    messages = numbered_messages(4)
+    paths = [
+        write_bag(place / "a", {TOPIC: messages}) / "a.mcap",
+        write_bag(place / "b", {TOPIC: messages}, "sqlite3") / "b.db3",
+        write_mcap(place / "chunks.mcap", messages, chunk_size=1),
+        write_mcap(place / "plain.mcap", messages, use_chunking=False),
+    ]
+    return {path.name: path.read_bytes() for path in paths}
+
+
 class TestDamaged:
     """Bags that were cut off, never closed, or lost bytes in the middle."""
 
@@ -238,6 +254,27 @@ class TestDamaged:
         assert 0 < len(frames) < 8 and "(after message" in source.warnings[0]
         for frame in frames:
             assert number_of(frame.image) == (frame.stamp_ns - stamp_of(0)) // 33_333_333
+
+    @given(data=st.data())
+    @settings(max_examples=60, deadline=None)
+    def test_whatever_the_damage_frames_come_in_order_or_one_line(
+        self, whole: dict[str, bytes], data: st.DataObject
+    ) -> None:
+        name = data.draw(st.sampled_from(sorted(whole)))
+        content = bytearray(whole[name])
+        del content[data.draw(st.integers(0, len(content))) :]
+        for _ in range(data.draw(st.integers(0, 3)) if content else 0):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        with TemporaryDirectory() as place:
+            path = Path(place) / name
+            path.write_bytes(content)
+            try:
+                with BagImages(path) as source:
+                    indices = [frame.index for frame in source]
+            except StreamError as error:
+                assert str(error).count("\n") == 0  # noqa: PT017
+            else:
+                assert indices == sorted(set(indices))
 
     def test_messages_still_in_sqlites_journal_are_told(self, tmp_path: Path) -> None:
         path = write_bag(tmp_path / "bag", {TOPIC: numbered_messages(3)}, "sqlite3") / "bag.db3"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,18 @@ def _text_width(text: str) -> int:
     return int(cv2.getTextSize(text, _FONT, _FONT_SIZE, 1)[0][0])
 
 
+@contextmanager
+def _encoding(path: Path) -> Iterator[None]:
+    """As :func:`~deeplab_rt.streams.outputs.writing`, for what the encoder refuses too."""
+    with writing(path):
+        try:
+            yield
+        except av.FFmpegError as error:
+            if isinstance(error, OSError):
+                raise
+            raise StreamError(f"{path}: cannot be encoded: {error}") from None
+
+
 class OverlayVideo:
     """An H.264 video of the overlays, in real time by the frames' stamps.
 
@@ -103,7 +117,7 @@ class OverlayVideo:
         """
         check_space(self.path)
         picture = self.picture(frame, masks)
-        with writing(self.path):
+        with _encoding(self.path):
             if self._container is None:
                 self._begin(picture)
             else:
@@ -126,7 +140,7 @@ class OverlayVideo:
         if container is None:
             return
         try:
-            with writing(self.path):
+            with _encoding(self.path):
                 container.mux(self._stream.encode())
                 container.close()
                 self._partial.replace(self.path)

@@ -89,12 +89,13 @@ def summary(figures: Figures, segmenter: Segmenter, outputs: Mapping[str, Path])
     Args:
         figures: of the run.
         segmenter: that did it.
-        outputs: kind of output (``bag``, ``masks``, ``overlay``) -> path.
+        outputs: kind of output (``bag``, ``masks``, ``overlay``) -> path; one that was never begun
+            is left out.
     """
     info = segmenter.info
     return {
         "input": figures.source.name,
-        "output": {kind: str(path) for kind, path in outputs.items()},
+        "output": {kind: str(path) for kind, path in outputs.items() if path.exists()},
         **figures.report(),
         "model": segmenter.model.name,
         "backend": info.name,

@@ -165,13 +165,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
         number = 0
-        try:
-            while (picture := self.view.next_jpeg(number)) is not None:
-                number, jpeg = picture
-                self.wfile.write(
-                    f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\n"
-                    f"Content-Length: {len(jpeg)}\r\n\r\n".encode()
-                )
-                self.wfile.write(jpeg + b"\r\n")
-        except ConnectionError:
-            return  # the page was closed
+        while (picture := self.view.next_jpeg(number)) is not None:
+            number, jpeg = picture
+            self.wfile.write(
+                f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\n"
+                f"Content-Length: {len(jpeg)}\r\n\r\n".encode()
+            )
+            self.wfile.write(jpeg + b"\r\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -108,3 +110,40 @@ def test_a_half_written_video_never_has_the_name(tmp_path: Path, camvid11: Label
     video.close()
     assert len(times_ms(tmp_path / "a.mp4")) == 1
     assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from deeplab_rt.errors import StreamError
+from deeplab_rt.labels import load_label_set
+from deeplab_rt.streams.base import Frame
+from deeplab_rt.streams.overlays import OverlayVideo
+from tests.streams.test_overlays import road
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+labels = load_label_set("camvid11")
+video = OverlayVideo(Path(sys.argv[1]), labels)
+noise = np.random.default_rng(0)
+try:
+    for index in range(200):
+        image = noise.integers(0, 255, (240, 320, 3), np.uint8)
+        video.write(Frame(image, index, index * 40_000_000), road((240, 320), labels))
+    video.close()
+except StreamError as error:
+    try:
+        video.close()
+    except StreamError:
+        pass
+    sys.exit(str(error))
+"""
+
+
+def test_a_write_that_fails_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    """A limit on the file's size stands for every error that shows only when writing."""
+    path = tmp_path / "a.mp4"
+    command = [sys.executable, "-c", LIMITED, str(path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.strip() == f"{path}: cannot write: File too large"
+    assert os.listdir(tmp_path) == []

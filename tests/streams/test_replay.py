@@ -68,10 +68,10 @@ def test_every_frame_once_in_order_with_its_own_masks(drive: Path, segmenter: Se
     assert [int(masks.labels[20, 30]) for _, masks in sink.got] == list(range(1, 10))
     assert {masks.size for _, masks in sink.got} == {(40, 60)}
     assert not interrupted and sink.closed == 1 and seen == list(range(1, 10))
-    result = summary(figures, segmenter, {"bag": Path("out")})
+    result = summary(figures, segmenter, {"bag": drive, "overlay": Path("never begun")})
     assert result["frames"] == 9 and result["dropped"] == 0 and result["fps"] > 0
     assert result["model"] == "palette" and result["backend"] == "openvino" and result["device"]
-    assert result["input"] == str(drive) and result["output"] == {"bag": "out"}
+    assert result["input"] == str(drive) and result["output"] == {"bag": str(drive)}
     stages = {"decode", "preprocess", "network", "labels", "total", "write"}
     assert set(result["latency_ms"]) == stages
     assert all(0 <= times["p50"] <= times["p99"] for times in result["latency_ms"].values())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.machine import describe, warn_if_busy
 from deeplab_rt.commands import add_model_arguments
-from deeplab_rt.ros.drive import drive
+from deeplab_rt.ros.drive import drive, node_parameters
 
 EVERY_S = 2.0
 
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=30.0)
     add_model_arguments(parser)
     args = parser.parse_args()
-    node = {"model": args.model, "backend": args.backend, "precision": args.precision}
+    node = node_parameters(args.model, args.backend, args.precision, args.size)
     warn_if_busy()
     samples: list[tuple[float, float]] = []
     frames = round(60 * args.minutes * args.rate)

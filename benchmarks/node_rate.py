@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.machine import describe, warn_if_busy
 from deeplab_rt.commands import add_model_arguments
 from deeplab_rt.errors import DeeplabError
-from deeplab_rt.ros.drive import drive
+from deeplab_rt.ros.drive import drive, node_parameters
 
 AROUND = ("decode", "preprocess", "labels", "publish")
 
@@ -43,9 +43,7 @@ def main() -> int:
     parser.add_argument("--frame", default="640x480", help="size of the frames")
     add_model_arguments(parser)
     args = parser.parse_args()
-    node = {"model": args.model, "backend": args.backend, "precision": args.precision}
-    if args.size:
-        node["input_size"] = f"{args.size[1]}x{args.size[0]}"
+    node = node_parameters(args.model, args.backend, args.precision, args.size)
     warn_if_busy()
     result: dict[str, Any] = {"machine": describe(), "frame": args.frame, "runs": []}
     for _ in range(args.runs):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.machine import describe, warn_if_busy
 from deeplab_rt.commands import add_model_arguments
-from deeplab_rt.ros.drive import Child, private_network
+from deeplab_rt.ros.drive import Child, node_parameters, private_network
 from deeplab_rt.ros.recorder import Recorder
 
 PATIENCE_S = 60.0
@@ -45,8 +45,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5)
     add_model_arguments(parser)
     args = parser.parse_args()
-    node: dict[str, object] = {"model": args.model, "backend": args.backend}
-    node["precision"] = args.precision
+    node = node_parameters(args.model, args.backend, args.precision, args.size)
     warn_if_busy()
     seconds = []
     with tempfile.TemporaryDirectory() as folder, private_network():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from deeplab_rt.labels import LabelSet
     from deeplab_rt.ros.recorder import Recorder
     from deeplab_rt.streams.base import FrameSource
+    from deeplab_rt.streams.side_by_side import SideBySide
+
+OUTPUT = Path("demo.mp4")  # the demo's own file
 
 
 def add_parser(subparsers: Any) -> None:
@@ -34,6 +39,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE|FOLDER|BAG",
         help="a video, an image folder or a rosbag2 (default: a rendered street, 640x480, 30 Hz)",
     )
+    parser.add_argument("--topic", help="the image topic, for a bag that has several")
     parser.add_argument(
         "--seconds",
         type=_seconds,
@@ -44,10 +50,10 @@ def add_parser(subparsers: Any) -> None:
         "-o",
         "--output",
         type=Path,
-        default=Path("demo.mp4"),
         metavar="OUT.mp4",
-        help="frame and overlay side by side; replaced if it exists (default: %(default)s)",
+        help=f"frame and overlay side by side (default: {OUTPUT}, replaced if it exists)",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT.mp4 if it exists")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     add_model_arguments(parser)
 
@@ -55,7 +61,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the drive, write the video, print the summary."""
     try:
-        from deeplab_rt.ros.drive import drive
+        from deeplab_rt.ros.drive import drive, node_parameters
     except ImportError as error:
         raise BackendError(
             f"the demo needs ROS 2 ({error}): `pip install '.[cpu,ros]'` in the repository, or "
@@ -67,18 +73,15 @@ def run(args: argparse.Namespace) -> int:
 
     model = load_model(args.model)
     uri = args.input or STREET
-    with _open(uri) as source:
-        rate = source.fps or DEFAULT_RATE
+    with _open(uri, args.topic) as source:
+        rate = float(source.fps or DEFAULT_RATE)
     frames = max(1, round(args.seconds * rate))
-    SideBySide(args.output, model.labels, overwrite=True).close()  # a wrong name shows at once
-    node = {
-        "model": str(model.directory),
-        "backend": args.backend,
-        "precision": args.precision,
-        "input_size": f"{args.size[1]}x{args.size[0]}" if args.size else "",
-    }
+    output, overwrite = args.output or OUTPUT, args.overwrite or args.output is None
+    video = SideBySide(output, model.labels, overwrite)  # a wrong name shows at once
+    node = node_parameters(str(model.directory), args.backend, args.precision, args.size)
     _say("starting the node, preparing the drive ...")
-    with drive({"input": uri, "rate": rate, "frames": frames}, node) as running:
+    camera = {"input": uri, "topic": args.topic or "", "rate": rate, "frames": frames}
+    with drive(camera, node) as running:
         progress = _Progress(frames)
         try:
             running.run(progress)
@@ -86,15 +89,16 @@ def run(args: argparse.Namespace) -> int:
             progress.close()
         recorder = running.recorder
     summary = recorder.measurement.summary()
-    _say(f"writing {args.output} ...")
-    iou = _write_video(args.output, uri, recorder, model.labels)
+    _say(f"writing {output} ...")
+    with closing(video):
+        iou = _write(video, lambda: _open(uri, args.topic), recorder, model.labels)
     engine = recorder.measurement.engine
     summary |= {
         "drivable_iou": None if iou is None else round(iou, 4),
         "model": model.name,
         **{key: engine.get(key, "") for key in ("backend", "device", "precision", "reason")},
         "input": args.input or "rendered street",
-        "output": str(args.output),
+        "output": str(output),
     }
     if args.json:
         print(json.dumps(summary))
@@ -113,14 +117,14 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _open(uri: str) -> FrameSource:
+def _open(uri: str, topic: str | None) -> FrameSource:
     from deeplab_rt.ros.camera import STREET, STREET_FRAMES
     from deeplab_rt.streams.sources import open_recordings
     from deeplab_rt.streams.street import StreetSource
 
     if uri == STREET:
         return StreetSource(frames=STREET_FRAMES)
-    return open_recordings([uri])
+    return open_recordings([uri], topic)
 
 
 def _say(text: str) -> None:
@@ -128,49 +132,59 @@ def _say(text: str) -> None:
 
 
 class _Progress:
-    """A bar on a terminal; nothing elsewhere, since the drive is as long as it was asked to be."""
+    """A bar on a terminal, a line every ten seconds elsewhere."""
 
     def __init__(self, frames: int) -> None:
         from tqdm import tqdm
 
+        self._frames = frames
         self._bar = tqdm(total=frames, unit=" masks", disable=None, leave=False, dynamic_ncols=True)
+        self._next = time.monotonic() + 10
 
     def __call__(self, masks: int) -> None:
-        self._bar.update(masks - self._bar.n)
+        if not self._bar.disable:
+            self._bar.update(masks - self._bar.n)
+        elif time.monotonic() >= self._next:
+            self._next = time.monotonic() + 10
+            _say(f"{masks} masks of {self._frames} frames")
 
     def close(self) -> None:
         self._bar.close()
 
 
-def _write_video(path: Path, uri: str, recorder: Recorder, labels: LabelSet) -> float | None:
+def _write(
+    video: SideBySide,
+    open_source: Callable[[], FrameSource],
+    recorder: Recorder,
+    labels: LabelSet,
+) -> float | None:
     """Frame beside overlay for every mask that came; the drivable IoU where the truth is known."""
     import numpy as np
 
     from deeplab_rt.masks import Masks
-    from deeplab_rt.streams.side_by_side import SideBySide, revisit
+    from deeplab_rt.streams.side_by_side import revisit
     from deeplab_rt.streams.street import StreetFrame
     from deeplab_rt.streams.street_textures import ID
 
     measurement = recorder.measurement
     answered = [(i, stamp) for i, stamp in measurement.published if stamp in measurement.arrivals]
-    frames = revisit(lambda: _open(uri), (index for index, _ in answered))
+    frames = revisit(open_source, (index for index, _ in answered))
     recent: deque[int] = deque()
     both = either = 0
-    with closing(SideBySide(path, labels, overwrite=True)) as video:
-        for (_, stamp), frame in zip(answered, frames, strict=True):
-            label_map = recorder.labels(stamp)
-            assert label_map is not None
-            masks = Masks(label_map, labels.drivable_lut[label_map], labels.objects_lut[label_map])
-            arrival = measurement.arrivals[stamp]
-            recent.append(arrival)
-            while recent[0] <= arrival - 10**9:
-                recent.popleft()
-            video.caption = f"{len(recent)} masks/s  {(arrival - stamp) / 1e6:.0f} ms"
-            video.write(replace(frame, stamp_ns=stamp), masks)
-            if isinstance(frame, StreetFrame):
-                found, truth = masks.drivable > 0, frame.labels == ID["road"]
-                both += int(np.count_nonzero(found & truth))
-                either += int(np.count_nonzero(found | truth))
+    for (_, stamp), frame in zip(answered, frames, strict=True):
+        label_map = recorder.labels(stamp)
+        assert label_map is not None
+        masks = Masks(label_map, labels.drivable_lut[label_map], labels.objects_lut[label_map])
+        arrival = measurement.arrivals[stamp]
+        recent.append(arrival)
+        while recent[0] <= arrival - 10**9:
+            recent.popleft()
+        video.caption = f"{len(recent)} masks/s  {(arrival - stamp) / 1e6:.0f} ms"
+        video.write(replace(frame, stamp_ns=stamp), masks)
+        if isinstance(frame, StreetFrame):
+            found, truth = masks.drivable > 0, frame.labels == ID["road"]
+            both += int(np.count_nonzero(found & truth))
+            either += int(np.count_nonzero(found | truth))
     return both / either if either else None
 
 

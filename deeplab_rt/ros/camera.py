@@ -43,6 +43,7 @@ _PARAMETERS: dict[str, tuple[object, str]] = {
         STREET,
         "Camera number, device path or URL, bag, video, image folder, or `street`, which is rendered.",
     ),
+    "topic": ("", "The image topic, for a bag that has several."),
     "rate": (0.0, "Frames per second; 0 for the source's own. A live camera keeps its own."),
     "size": ("640x480", "Size of the rendered street as WxH."),
     "frame_id": ("camera", "Coordinate frame of the images, where the source names none."),
@@ -118,7 +119,7 @@ class CameraNode(Node):
             return StreetSource((int(height), int(width)), STREET_FRAMES, fps=rate)
         from deeplab_rt.streams.sources import open_source
 
-        return open_source(uri)
+        return open_source(uri, self._value("topic") or None)
 
     def _messages(
         self, source: FrameSource, stop: threading.Event

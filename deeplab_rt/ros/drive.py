@@ -62,6 +62,19 @@ def private_network() -> Iterator[None]:
                 os.environ[name] = value
 
 
+def node_parameters(
+    model: str, backend: str, precision: str, size: tuple[int, int] | None
+) -> dict[str, Any]:
+    """The node's parameters for what the program's options of the same names say."""
+    input_size = f"{size[1]}x{size[0]}" if size else ""
+    return {
+        "model": model,
+        "backend": backend,
+        "precision": precision,
+        "input_size": input_size,
+    }
+
+
 class Child:
     """A Python module run as a process of its own with ROS parameters; its output goes to a file."""
 

@@ -34,18 +34,11 @@ class SideBySide(OverlayVideo):
         if width > 2 * _WIDEST:
             size = (2 * _WIDEST, max(1, round(height * 2 * _WIDEST / width)))
             both = np.asarray(cv2.resize(both, size, interpolation=cv2.INTER_AREA), np.uint8)
-        left = both.shape[1] // 2 + 8
-        for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.putText(
-                both,
-                self.caption,
-                (left, 20),
-                cv2.FONT_HERSHEY_SIMPLEX,
-                0.5,
-                color,
-                thickness,
-                cv2.LINE_AA,
-            )
+        if self.caption:
+            left, font, ink = both.shape[1] // 2, cv2.FONT_HERSHEY_SIMPLEX, (255, 255, 255)
+            wide = cv2.getTextSize(self.caption, font, 0.5, 1)[0][0]
+            cv2.rectangle(both, (left, 0), (left + wide + 16, 26), (0, 0, 0), cv2.FILLED)
+            cv2.putText(both, self.caption, (left + 8, 18), font, 0.5, ink, 1, cv2.LINE_AA)
         return both
 
 

@@ -56,8 +56,8 @@ def children_of(pid: int) -> list[int]:
 def test_the_rendered_street(palette_model: Model, tmp_path: Path) -> None:
     video = tmp_path / "street.mp4"
     video.write_text("an old one, which is replaced")
-    arguments = ("--model", palette_model.directory, "--seconds", 1, "--json", "-o", video)
-    process = demo(*arguments)
+    arguments = ("--model", palette_model.directory, "--seconds", 1, "--json")
+    process = demo(*arguments, "--overwrite", "-o", video)
     output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     summary = json.loads(output)
@@ -145,6 +145,15 @@ def test_what_cannot_be_done_is_one_line(
     assert not captured.out
     assert captured.err.startswith("deeplab_rt demo: ") and captured.err.count("\n") == 1
     assert message in captured.err
+
+
+def test_a_named_video_is_not_replaced_unasked(
+    palette_model: Model, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    video = tmp_path / "mine.mp4"
+    video.write_text("mine")
+    assert main(["demo", "--model", str(palette_model.directory), "-o", str(video)]) == 1
+    assert "exists already" in capsys.readouterr().err and video.read_text() == "mine"
 
 
 def test_without_ros_it_names_the_command_that_mends_it(

@@ -60,3 +60,7 @@ def test_frame_on_the_left_overlay_on_the_right(
     assert np.array_equal(video.picture(rgb, masks), video.picture(Frame(image, 0, 0), masks))
     wide = np.zeros((540, 1920, 3), np.uint8)
     assert video.picture(Frame(wide, 0, 0), masks).shape == (270, 1920, 3)
+    video.caption = "30 masks/s"
+    captioned = video.picture(Frame(gray, 0, 0), masks)
+    assert np.array_equal(captioned[:, :128], both[:, :128])
+    assert not np.array_equal(captioned[:24, 128:], both[:24, 128:])

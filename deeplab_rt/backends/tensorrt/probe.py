@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deeplab_rt import engine_store
 from deeplab_rt.engine_store import Engine, Target
-from deeplab_rt.errors import BackendError, DeeplabError
+from deeplab_rt.errors import BackendError
 from deeplab_rt.model_store import Model
 
 # CUdevice_attribute
@@ -153,7 +153,7 @@ def find_engine(
     input_size: tuple[int, int] | None = None,
     max_batch: int = 1,
 ) -> Engine:
-    """The engine of a model for this machine.
+    """The engine of a model for this machine; :func:`~.builder.build` makes it where it is missing.
 
     Raises:
         BackendError: this machine cannot run any engine.
@@ -162,18 +162,3 @@ def find_engine(
     """
     spec = engine_store.spec_of(model, precision, input_size, max_batch, target_here())
     return engine_store.find(model, spec)
-
-
-def why_not(
-    model: Model, precision: str, input_size: tuple[int, int] | None, max_batch: int
-) -> str | None:
-    """None if TensorRT can run this model here and now, else what is missing, in words.
-
-    If :func:`machine_lacks` is None, then only the engine is missing, and
-    :func:`~.builder.build` makes it.
-    """
-    try:
-        find_engine(model, precision, input_size, max_batch)
-    except DeeplabError as error:
-        return str(error)
-    return None

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from typed_networks import of_one_size
 
 from deeplab_rt import engine_store
 from deeplab_rt.backends.base import Backend, MaskRequest
@@ -57,15 +58,9 @@ def make(driver: ctypes.CDLL, tensorrt: Any, typed_model: Model) -> Iterator[Mak
 def store_engine(model: Model, precision: str, max_batch: int = 1) -> engine_store.Engine:
     """What building gives: a network of one size for 1 to ``max_batch`` frames."""
     spec = engine_store.spec_of(model, precision, None, max_batch, probe.target_here())
-    return engine_store.save(spec, of_one_size(onnx.load(model.file(spec.precision))))
-
-
-def of_one_size(network: onnx.ModelProto) -> bytes:
-    for tensor, sides in ((network.graph.input[0], (96, 128, 3)), (network.graph.output[0], None)):
-        dims = list(tensor.type.tensor_type.shape.dim)
-        for dim, side in zip(dims[1:], sides or (dims[1].dim_value, 24, 32), strict=True):
-            dim.dim_value = side
-    return network.SerializeToString()
+    return engine_store.save(
+        spec, of_one_size(onnx.load(model.file(spec.precision)), spec.input_size)
+    )
 
 
 @pytest.fixture
@@ -548,7 +543,7 @@ def test_an_engine_of_another_network(make: MakeBackend, typed_model: Model) -> 
             tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
     other.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7
     spec = engine_store.spec_of(typed_model, "fp32", None, 1, probe.target_here())
-    engine_store.save(spec, of_one_size(other))
+    engine_store.save(spec, of_one_size(other, spec.input_size))
     with pytest.raises(EngineError, match=r"logits \[-1, 7, 24, 32\].*expected.*\[11, 24, 32\]"):
         open_backend(typed_model, "tensorrt", "fp32")
     store_engine(typed_model, "fp32")

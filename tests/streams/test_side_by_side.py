@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,36 +14,41 @@ from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
 from deeplab_rt.streams import side_by_side
 from deeplab_rt.streams.base import Frame
+from deeplab_rt.streams.folder import ImageFolder
 from deeplab_rt.streams.side_by_side import SideBySide, revisit
-from deeplab_rt.streams.street import StreetSource
 
 
 class Opener:
-    """Opens a street of four frames, and counts how often."""
+    """Opens a folder of four pictures, of the greys 0, 10, 20, 30, and counts how often."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.times = 0
+        for index in range(4):
+            cv2.imwrite(str(folder / f"{index}.png"), np.full((8, 8, 3), 10 * index, np.uint8))
 
-    def __call__(self) -> StreetSource:
+    def __call__(self) -> ImageFolder:
         self.times += 1
-        return StreetSource((32, 32), frames=4)
+        return ImageFolder(self.folder)
 
 
 @pytest.mark.parametrize(("kept", "times"), [(400_000_000, 2), (0, 3)])
-def test_frames_are_found_again(monkeypatch: pytest.MonkeyPatch, kept: int, times: int) -> None:
+def test_frames_are_found_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: int, times: int
+) -> None:
     monkeypatch.setattr(side_by_side, "_KEPT_BYTES", kept)
-    opener = Opener()
+    opener = Opener(tmp_path)
     # It begins anew twice; frame 2 was passed over the first time, so one more look is needed.
     wanted = [0, 1, 3, 0, 2, 3, 1]
     frames = list(revisit(opener, wanted))
     assert [frame.index for frame in frames] == wanted
-    assert np.array_equal(frames[4].image, StreetSource((32, 32)).render(2)[0])
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [10 * index for index in wanted]
     assert opener.times == times
 
 
-def test_a_frame_that_is_not_there_is_named() -> None:
-    with pytest.raises(StreamError, match="street: frame 9 is not there any more"):
-        list(revisit(Opener(), [0, 9]))
+def test_a_frame_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StreamError, match="frame 9 is not there any more"):
+        list(revisit(Opener(tmp_path), [0, 9]))
 
 
 def test_frame_on_the_left_overlay_on_the_right(

@@ -132,7 +132,7 @@ def _cuda_python() -> Iterator[Finding]:
     if version := _version("cuda-bindings"):
         yield Finding("cuda-python", "ok", version)
     else:
-        mend = "pip install 'deeplab_rt[tensorrt-rtx]', on JetPack see docs/install.md"
+        mend = "pip install cuda-bindings (docs/install.md has the version for each machine)"
         yield Finding("cuda-python", "missing", "not installed; the GPU backend needs it", mend)
 
 
@@ -142,7 +142,7 @@ def _tensorrt() -> Iterator[Finding]:
     try:
         yield Finding("TensorRT", "ok", str(library.load()))
     except DeeplabError as error:
-        mend = "pip install 'deeplab_rt[tensorrt-rtx]', on JetPack see docs/install.md"
+        mend = "pip install tensorrt-rtx, or TensorRT as docs/install.md says"
         yield Finding("TensorRT", "missing", str(error).partition("; JetPack")[0], mend)
 
 
@@ -226,7 +226,7 @@ def _ros() -> Iterator[Finding]:
     elif version := _version("ros-jazzy-rclpy"):
         yield Finding("ROS 2", "ok", f"Jazzy from PyPI (rclpy {version})")
     else:
-        mend = "source /opt/ros/DISTRIBUTION/setup.bash, or pip install 'deeplab_rt[ros]'"
+        mend = "source /opt/ros/DISTRIBUTION/setup.bash, or pip install '.[ros]'"
         yield Finding("ROS 2", "missing", "not here; the node and demo need it", mend)
         return
     middleware = os.environ.get("RMW_IMPLEMENTATION")

@@ -117,7 +117,7 @@ def test_ros_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ROS_DISTRO", raising=False)
     without(monkeypatch, "ros-rclpy", "ros-jazzy-rclpy")
     (finding,) = find("ROS 2")
-    assert finding.state == "missing" and "deeplab_rt[ros]" in finding.mend
+    assert finding.state == "missing" and ".[ros]" in finding.mend
     assert find("ROS middleware") == []
 
 

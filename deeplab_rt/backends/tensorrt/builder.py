@@ -146,8 +146,8 @@ def _check_contract(trt: Any, network: Any, path: Path) -> None:
     ):
         text = ", ".join(f"{name} {str(kind).rpartition('.')[2]}" for name, kind in found.items())
         raise ModelError(
-            f"{path}: its tensors are {text or 'none'}; expected image UINT8 [N, H, W, 3] and logits FLOAT or "
-            f"HALF [N, C, H/{OUTPUT_STRIDE}, W/{OUTPUT_STRIDE}], as `deeplab_rt export` makes them"
+            f"{path}: its tensors are {text or 'none'}; expected image UINT8 [N, H, W, 3] and logits "
+            f"FLOAT or HALF [N, C, H/{OUTPUT_STRIDE}, W/{OUTPUT_STRIDE}], as `deeplab_rt export` makes them"
         )
 
 

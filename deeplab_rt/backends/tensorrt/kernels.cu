@@ -9,19 +9,17 @@
 // order as deeplab_rt/masks.py; the __f*_rn intrinsics keep the compiler from fusing a multiplication
 // and an addition into one rounding. So the masks equal the CPU's wherever the logits do.
 //
-// Cost, from bytes moved, arithmetic and published peaks: bound, not measured (the table is printed by
-// `python benchmarks/gpu_bounds.py`, which also gives its assumptions; 640x480 network input, 11
-// classes, half logits, a tenth of the pixels at label borders):
+// Cost: bound, not measured. The longer of bytes over published bandwidth and operations over published
+// arithmetic, summed over the three kernels of a frame; `python -m benchmarks.gpu_bounds` prints it with
+// its assumptions (640x480 network input, 11 classes, half logits, a tenth of the pixels at borders).
 //
-//   camera and masks | Orin Nano 8 GB | AGX Orin 64 GB | RTX 4090
-//   640x480          |      53 us     |      18 us     |   3 us
-//   1920x1080        |     216 us     |      72 us     |  13 us
+//   frame and masks | MB moved | M operations | Orin Nano 8 GB | AGX Orin 64 GB | RTX 4090
+//   640x480         |     3.65 |         37.4 |        64.1 us |        18.5 us |   3.6 us
+//   1920x1080       |    14.25 |        149.5 |       317.3 us |        86.5 us |  14.1 us
 //
-// Why the boundary shortcut: without it every pixel reads 4 x C logits and does 7 x C operations on
-// them. With it a pixel whose four grid points agree reads four bytes; only pixels at label borders do
-// the arithmetic. At 1920x1080 that is 2.1 M x 44 reads against 2.1 M x 8.4, while the masks
-// themselves are 6.2 MB, so the kernel is bound by the bytes it must write and not by its reads.
-// `winners` costs one launch and h x w bytes for it.
+// Why the boundary shortcut: were every pixel interpolated, the masks of 1920x1080 would take 645 M
+// operations, 1008 us on an Orin Nano, instead of 132 M and 206 us. It costs one launch (`winners`) and
+// one byte a grid point.
 
 typedef unsigned char u8;
 typedef unsigned int u32;

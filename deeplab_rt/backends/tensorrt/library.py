@@ -50,7 +50,7 @@ def load(name: str | None = None) -> Library:
             reasons.append(f"{LIBRARY_TITLES[candidate]}: {' '.join(str(error).split())[:160]}")
     raise BackendError(
         f"TensorRT is not installed or cannot be loaded ({'; '.join(reasons)}); JetPack brings it, "
-        "elsewhere `pip install 'deeplab_rt[tensorrt-rtx]'`; see docs/install.md"
+        "elsewhere `pip install tensorrt-rtx`; see docs/install.md"
     )
 
 

@@ -124,12 +124,12 @@ def _check_cuda_python(driver: tuple[int, int]) -> None:
         version = importlib.metadata.version("cuda-bindings")
     except importlib.metadata.PackageNotFoundError:
         raise BackendError(
-            f"cuda-python is not installed: `pip install 'cuda-python=={driver[0]}.*'`"
+            f"cuda-python is not installed: `pip install 'cuda-bindings=={driver[0]}.*'`"
         ) from None
     if int(version.split(".")[0]) > driver[0]:
         raise BackendError(
             f"cuda-python {version} is for newer drivers than this one, which knows CUDA "
-            f"{driver[0]}.{driver[1]}: `pip install 'cuda-python=={driver[0]}.*'`, or update the driver"
+            f"{driver[0]}.{driver[1]}: `pip install 'cuda-bindings=={driver[0]}.*'`, or update the driver"
         )
 
 

@@ -64,7 +64,7 @@ def test_a_driver_that_does_not_work_is_described(
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        (None, "cuda-python is not installed: `pip install 'cuda-python==13"),
+        (None, "cuda-python is not installed: `pip install 'cuda-bindings==13"),
         (
             "14.1.0",
             "14.1.0 is for newer drivers than this one, which knows CUDA 13.0: `pip install",

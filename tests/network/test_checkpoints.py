@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,11 @@ from deeplab_rt.network.checkpoints import (
     read_state,
     save_checkpoint,
 )
-from deeplab_rt.network.model import Architecture, DeepLab
+from deeplab_rt.network.model import DeepLab
 from tests.network.reference_weights import reference_image, reference_state
+from tests.network.tiny import TINY
 
 DATA = Path(__file__).parent / "data"
-SMALL = Architecture(encoder="mobilenet_v2", aspp_channels=16, low_channels=8, decoder_channels=16)
 
 
 def reference(name: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -74,11 +75,11 @@ def test_the_output_stride_scales_the_rates(tmp_path: Path) -> None:
 
 def test_own_checkpoint_round_trip(tmp_path: Path) -> None:
     labels = load_label_set("camvid11")
-    model = DeepLab(SMALL, len(labels)).eval()
+    model = DeepLab(TINY, len(labels)).eval()
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, model, describe(model, labels, (64, 96), {"licence": "mine"}))
     checkpoint = load_checkpoint(path)
-    assert checkpoint.model.architecture == SMALL
+    assert checkpoint.model.architecture == TINY
     assert checkpoint.labels == labels
     assert checkpoint.size == (64, 96)
     assert checkpoint.extra == {"licence": "mine"}
@@ -89,13 +90,10 @@ def test_own_checkpoint_round_trip(tmp_path: Path) -> None:
 
 def test_warm_start_takes_what_fits(tmp_path: Path) -> None:
     labels = load_label_set("camvid11")
-    model = DeepLab(SMALL, len(labels))
+    model = DeepLab(TINY, len(labels))
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, model, describe(model, labels, (64, 96)))
-    narrower = DeepLab(
-        Architecture(encoder="mobilenet_v2", aspp_channels=8, low_channels=8, decoder_channels=8),
-        len(labels),
-    )
+    narrower = DeepLab(replace(TINY, aspp_channels=8, decoder_channels=8), len(labels))
     said = load_matching(narrower, path)
     assert torch.equal(narrower.encoder.stem.conv.weight, model.encoder.stem.conv.weight)
     total = len(narrower.state_dict())
@@ -130,7 +128,7 @@ def test_missing_left_over_and_misshapen_keys_are_named(tmp_path: Path) -> None:
 
 def test_another_class_count_is_named(tmp_path: Path) -> None:
     labels = load_label_set("camvid11")
-    model = DeepLab(SMALL, 7)
+    model = DeepLab(TINY, 7)
     metadata = describe(model, labels, (64, 96))
     path = tmp_path / "model.safetensors"
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path, metadata)

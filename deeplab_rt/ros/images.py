@@ -69,10 +69,11 @@ _ENCODINGS: dict[str, _Encoding] = {
     "yuyv": _YUYV,
     "nv12": _Encoding(1, cv2.COLOR_YUV2BGR_NV12, even=_BOTH, chroma=True),
     "nv21": _Encoding(1, cv2.COLOR_YUV2BGR_NV21, even=_BOTH, chroma=True),
-    "bayer_rggb8": _Encoding(1, cv2.COLOR_BayerRGGB2BGR, even=_BOTH, least=4),
-    "bayer_bggr8": _Encoding(1, cv2.COLOR_BayerBGGR2BGR, even=_BOTH, least=4),
-    "bayer_gbrg8": _Encoding(1, cv2.COLOR_BayerGBRG2BGR, even=_BOTH, least=4),
-    "bayer_grbg8": _Encoding(1, cv2.COLOR_BayerGRBG2BGR, even=_BOTH, least=4),
+    # OpenCV names a pattern by its second row, from the second column on.
+    "bayer_rggb8": _Encoding(1, cv2.COLOR_BayerBG2BGR, even=_BOTH, least=4),
+    "bayer_bggr8": _Encoding(1, cv2.COLOR_BayerRG2BGR, even=_BOTH, least=4),
+    "bayer_gbrg8": _Encoding(1, cv2.COLOR_BayerGR2BGR, even=_BOTH, least=4),
+    "bayer_grbg8": _Encoding(1, cv2.COLOR_BayerGB2BGR, even=_BOTH, least=4),
 }
 ENCODINGS = tuple(_ENCODINGS)
 

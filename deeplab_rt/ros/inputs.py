@@ -51,18 +51,23 @@ class CameraInputs:
             if event.not_alive_count_change > 0:
                 warn(f"{topic}: a publisher is no longer alive")
 
-        self._image = node.create_subscription(
-            CompressedImage if compressed else Image,
-            topic,
-            on_image,
-            profile,
-            event_callbacks=qos.SubscriptionEventCallbacks(
-                incompatible_qos=qos.warn_of_mismatch(node, topic, False, profile, warn),
-                deadline=deadline,
-                liveliness=liveliness,
-                message_lost=lambda event: on_lost(event.total_count_change),
+        kind = CompressedImage if compressed else Image
+        self._image = qos.with_events(
+            lambda events: node.create_subscription(
+                kind,
+                topic,
+                on_image,
+                profile,
+                event_callbacks=events,
+                qos_overriding_options=qos.INPUT_OVERRIDES,
             ),
-            qos_overriding_options=qos.INPUT_OVERRIDES,
+            qos.SubscriptionEventCallbacks,
+            {
+                "incompatible_qos": qos.warn_of_mismatch(node, topic, False, profile, warn),
+                "deadline": deadline,
+                "liveliness": liveliness,
+                "message_lost": lambda event: on_lost(event.total_count_change),
+            },
         )
         self._info = node.create_subscription(
             CameraInfo, f"{prefix}camera_info", self._on_info, qos_profile_sensor_data

@@ -112,12 +112,16 @@ class CameraOutputs:
         profile = qos.latched_qos() if latched else qos.mask_qos()
         topic = self._node.resolve_topic_name(self._prefix + name)
         mismatch = qos.warn_of_mismatch(self._node, topic, True, profile, self._warn)
-        publisher = self._node.create_lifecycle_publisher(
-            kind,
-            topic,
-            profile,
-            event_callbacks=qos.PublisherEventCallbacks(incompatible_qos=mismatch),
-            qos_overriding_options=None if latched else qos.OUTPUT_OVERRIDES,
+        publisher = qos.with_events(
+            lambda events: self._node.create_lifecycle_publisher(
+                kind,
+                topic,
+                profile,
+                event_callbacks=events,
+                qos_overriding_options=None if latched else qos.OUTPUT_OVERRIDES,
+            ),
+            qos.PublisherEventCallbacks,
+            {"incompatible_qos": mismatch},
         )
         self._publishers.append(publisher)
         return publisher

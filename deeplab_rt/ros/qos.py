@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
 from rclpy.node import Node
@@ -17,11 +17,21 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 try:
-    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+    from rclpy.event_handler import (
+        PublisherEventCallbacks,
+        SubscriptionEventCallbacks,
+        UnsupportedEventTypeError,
+    )
 except ImportError:  # Humble
-    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+    from rclpy.qos_event import (
+        PublisherEventCallbacks,
+        SubscriptionEventCallbacks,
+        UnsupportedEventTypeError,
+    )
 
 __all__ = ["PublisherEventCallbacks", "SubscriptionEventCallbacks"]
+
+T = TypeVar("T")
 
 # What `qos_overrides.TOPIC.subscription.POLICY` may set for images: the common three, and deadline
 # and liveliness, whose breach is reported.
@@ -58,6 +68,27 @@ def image_qos(reliable: bool) -> QoSProfile:
     """
     reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
     return QoSProfile(depth=10, reliability=reliability)
+
+
+def with_events(create: Callable[[Any], T], kind: Any, events: dict[str, Callable[..., None]]) -> T:
+    """A publisher or subscription with as many of the event callbacks as the middleware supports.
+
+    Args:
+        create: takes the callbacks and makes it.
+        kind: ``PublisherEventCallbacks`` or ``SubscriptionEventCallbacks``.
+        events: callbacks by name, the most important first.
+
+    Raises:
+        UnsupportedEventTypeError: it cannot even be made without any.
+    """
+    names = list(events)
+    while True:
+        try:
+            return create(kind(**{name: events[name] for name in names}))
+        except UnsupportedEventTypeError:
+            if not names:
+                raise
+            names.pop()
 
 
 def warn_of_mismatch(

@@ -55,7 +55,9 @@ def quantise_for_cpu(source: Path, target: Path, frames: NDArray[np.uint8]) -> N
         quantised = nncf.quantize(
             onnx.load(str(source)),
             nncf.Dataset(list(frames), lambda frame: {"image": frame[None]}),
-            preset=nncf.QuantizationPreset.MIXED,
+            # Symmetric where a tensor has a sign: zero points cost OpenVINO 10 % of the network's
+            # time and gain nothing (CamVid validation: mIoU and agreement equal to 0.1 points).
+            preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(frames),
             ignored_scope=nncf.IgnoredScope(names=sensitive_nodes(source)),
         )

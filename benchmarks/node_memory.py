@@ -1,7 +1,7 @@
 """Resident memory of the node's process while it segments 640x480 at 30 Hz.
 
-``python -m benchmarks.node_memory`` samples it for ten minutes and prints the largest value and how
-much it grew from the first to the last minute.
+``python -m benchmarks.node_memory`` samples it for ten minutes and prints the largest value, what it is
+made of, and the mean of each minute, in which growth would show.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import statistics
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 
 from benchmarks.machine import describe, warn_if_busy
@@ -20,12 +21,16 @@ from deeplab_rt.ros.drive import drive, node_parameters
 EVERY_S = 2.0
 
 
-def resident_mb(pid: int) -> float:
-    """VmRSS of a process in MB (10^6 bytes), shared pages such as DDS segments included."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise ValueError(f"process {pid} has no VmRSS")
+KINDS = ("RssAnon", "RssFile", "RssShmem")
+
+
+def resident_mb(pid: int) -> dict[str, float]:
+    """Resident memory of a process in MB (10^6 bytes): its own, of files (libraries, the model), and
+    shared (the segments through which DDS passes images).
+    """
+    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    found = {line[0].rstrip(":"): line[1] for line in lines if len(line) > 1}
+    return {kind: int(found[kind]) * 1024 / 1e6 for kind in KINDS}
 
 
 def main() -> int:
@@ -36,7 +41,7 @@ def main() -> int:
     args = parser.parse_args()
     node = node_parameters(args.model, args.backend, args.precision, args.size)
     warn_if_busy()
-    samples: list[tuple[float, float]] = []
+    samples: list[tuple[float, dict[str, float]]] = []
     frames = round(60 * args.minutes * args.rate)
     camera = {"rate": args.rate, "size": "640x480", "frames": frames}
     with drive(camera, node, keep_masks=False) as running:
@@ -50,20 +55,19 @@ def main() -> int:
 
         running.run(sample)
         summary = running.recorder.measurement.summary()
-    window = min(60.0, samples[-1][0] / 4)
-    # The beginning, in which buffers are made, is not growth: the first ten seconds are left out.
-    settled = [(at, mb) for at, mb in samples if at - samples[0][0] >= 10] or samples
-    first = statistics.mean(mb for at, mb in settled if at <= settled[0][0] + window)
-    last = statistics.mean(mb for at, mb in settled if at >= settled[-1][0] - window)
+    totals = [(at, sum(parts.values())) for at, parts in samples]
+    minutes: dict[int, list[float]] = defaultdict(list)
+    for at, total in totals:
+        minutes[int(at // 60)].append(total)
+    means = [round(statistics.mean(values), 1) for values in minutes.values()]
     result = {
         "machine": describe(),
         "minutes": args.minutes,
         "masks": summary["masks"],
         "dropped_percent": summary["dropped_percent"],
-        "largest_mb": round(max(mb for _, mb in samples), 1),
-        "first_minute_mb": round(first, 1),
-        "last_minute_mb": round(last, 1),
-        "growth_mb": round(last - first, 1),
+        "largest_mb": round(max(total for _, total in totals), 1),
+        "at_the_end_mb": {kind: round(mb, 1) for kind, mb in samples[-1][1].items()},
+        "mean_of_each_minute_mb": means,
     }
     print(json.dumps(result, indent=2))
     return 0

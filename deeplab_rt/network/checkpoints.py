@@ -113,16 +113,15 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if "GLOBAL" not in str(error):  # not a pickle at all
+            raise CheckpointError(_unreadable(path, error)) from error
         raise CheckpointError(
             f"{path} holds Python objects, which could run code when read; expected tensors alone. "
             "Where you trust it, save its state dict by itself: torch.save(torch.load(FILE, "
             "weights_only=False)['state_dict'], NEW)"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}); expected a .safetensors file or "
-            "one written by torch.save"
-        ) from error
+        raise CheckpointError(_unreadable(path, error)) from error
     if isinstance(content, dict):
         metadata = content.get("metadata", {})
         for key in ("ema", "state_dict", "model_state", "model"):
@@ -140,6 +139,11 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     return tensors, metadata
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    reason = str(error).split(". ")[0].splitlines()[0]
+    return f"{path} cannot be read ({reason}); expected safetensors or a file of torch.save"
 
 
 def load_checkpoint(path: Path, output_stride: int | None = None) -> Checkpoint:

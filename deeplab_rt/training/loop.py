@@ -388,6 +388,8 @@ class Trainer:
         clock = time.monotonic()
         while self.progress < until:
             images, groups = next(batches)
+            # Dropout too is a function of the step: a resumed run goes the same way.
+            torch.manual_seed((self.options.seed << 32) + self.step)
             self.model.train()
             factor = rate_at(self.progress, self.options.warmup)
             for group in self.optimiser.param_groups:

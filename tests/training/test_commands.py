@@ -1,0 +1,115 @@
+"""train, export, quantize and eval from the command line, one after the other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deeplab_rt.commands import main
+from deeplab_rt.model_store import load_model
+
+
+@pytest.fixture(scope="module")
+def model(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("commands")
+    run, model = folder / "run", folder / "model"
+    train = ["train", str(pictures / "recipe.yaml"), "-o", str(run), "--data", str(pictures)]
+    assert main([*train, "--steps", "40"]) == 0
+    frames = str(pictures / "train" / "images")
+    weights = str(run / "model.safetensors")
+    assert main(["export", weights, "-o", str(model), "--frames", frames, "--no-fp16"]) == 0
+    assert (
+        main(["quantize", str(model), "--frames", frames, "--count", "3", "--target", "cpu"]) == 0
+    )
+    return model
+
+
+def evaluation(pictures: Path) -> list[str]:
+    return ["eval", "--data", f"{pictures / 'pictures.yaml'}={pictures}"]
+
+
+def test_the_manifest_carries_the_data(model: Path) -> None:
+    manifest = load_model(model).manifest
+    assert set(manifest["files"]) == {"fp32", "int8"}
+    assert manifest["cpu_precision"] == "int8"
+    assert manifest["training_data"][0]["name"] == "pictures"
+
+
+def test_eval_compares_precisions_and_records(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*evaluation(pictures), "--model", str(model), "--precision", "fp32"]
+    assert main([*command, "--compare", "int8", "--json", "--record", "-o", str(tmp_path)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    exact, quantised = printed["results"]
+    assert (exact["runner"], quantised["runner"]) == ("openvino fp32", "openvino int8")
+    assert exact["agreement"] == 1
+    assert 0.8 < quantised["agreement"] <= 1
+    assert set(exact["drivable"]) == {"precision", "recall", "iou", "boundary_f"}
+    assert exact["iou"]["road"] == exact["drivable"]["iou"]
+    assert sum(map(sum, exact["confusion"]["counts"])) == 3 * 63 * 96  # a row of void each
+    assert json.loads((tmp_path / "eval.json").read_text()) == printed
+    assert (
+        len(list(tmp_path.glob("*-confusion.png"))) == len(list(tmp_path.glob("*-worst.png"))) == 2
+    )
+    accuracy = load_model(model).manifest["accuracy"]
+    assert [r["miou"] for r in accuracy["results"]] == [exact["miou"], quantised["miou"]]
+
+
+def test_torch_and_openvino_agree(
+    model: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*evaluation(pictures), "--json"]
+    assert main([*command, "--checkpoint", str(model.parent / "run" / "model.safetensors")]) == 0
+    torch = json.loads(capsys.readouterr().out)["results"][0]
+    assert main([*command, "--model", str(model), "--precision", "fp32"]) == 0
+    openvino = json.loads(capsys.readouterr().out)["results"][0]
+    assert torch["runner"] == "torch fp32"
+    assert torch["miou"] == pytest.approx(openvino["miou"], abs=2e-3)
+
+
+def test_eval_prints_for_people(
+    model: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*evaluation(pictures), "--model", str(model)]) == 0
+    said = capsys.readouterr().out
+    assert "openvino int8: mIoU 0." in said
+    assert "drivable: precision" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("export nowhere.pt -o {tmp}/m", "nowhere.pt does not exist"),
+        (
+            "export {weights} -o {tmp}/m --labels camvid11",
+            "has 3 classes and the label set camvid11 11",
+        ),
+        ("export {weights} -o {tmp}/m --size 100x100", "multiple"),
+        ("eval --data {pictures}", "expected SET=FOLDER"),
+        ("eval --model {model} --data camvid={pictures}", "names the class 'building'"),
+        (
+            "eval --model {model} --data {pictures}/pictures.yaml={pictures} --record --size 128x64",
+            "own input size",
+        ),
+        ("quantize {model} --frames {tmp}", "has no pictures"),
+        ("train nothing -o {tmp}/run", "recipe 'nothing' is unknown"),
+        ("train deeplab_lite0 -o {tmp}/run --data {tmp}", "image folder"),
+    ],
+)
+def test_one_clear_line(
+    command: str,
+    message: str,
+    model: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    weights = model.parent / "run" / "model.safetensors"
+    filled = command.format(tmp=tmp_path, weights=weights, pictures=pictures, model=model)
+    assert main(filled.split()) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

@@ -1,0 +1,51 @@
+"""Recipes: what ships reads, and what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deeplab_rt.errors import DataError
+from deeplab_rt.network.model import Architecture, ArchitectureError
+from deeplab_rt.training.recipe import load_recipe
+
+
+def test_the_default_recipe() -> None:
+    recipe = load_recipe("deeplab_lite0", {"steps": 5})
+    assert recipe.architecture == Architecture()
+    assert recipe.size == recipe.augment.frame == (480, 640)
+    assert len(recipe.labels) == 11
+    assert recipe.loop.steps == 5
+    assert [entry["set"] for entry in recipe.data] == ["camvid", "idd_lite"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not a YAML file"),
+        ("labels: camvid11", "data is a must"),
+        ("data: []\nepochs: 3", "unknown key 'epochs'; expected some of labels"),
+        ("data: []\nloop: {rate: 1}", "loop has no option 'rate'; it has steps"),
+        ("data: []\naugment: {zoom: 1}", "augment has no option 'zoom'"),
+    ],
+)
+def test_malformed_recipes(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        load_recipe(path)
+
+
+def test_missing_recipes_and_keys(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'none' is unknown; expected one of deeplab_lite0"):
+        load_recipe("none")
+    with pytest.raises(DataError, match="does not exist"):
+        load_recipe(tmp_path / "none.yaml")
+    path = tmp_path / "recipe.yaml"
+    path.write_text("data: [{set: camvid}]")
+    with pytest.raises(DataError, match="expected the keys set and root"):
+        load_recipe(path).sources(tmp_path)
+    path.write_text("data: []\narchitecture: {depth: 3}")
+    with pytest.raises(ArchitectureError, match="unknown field 'depth'"):
+        load_recipe(path)

@@ -71,7 +71,8 @@ class CameraNode(Node):
         profile = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
         self._image = self.create_publisher(Image, "image", profile)
         self._info = self.create_publisher(CameraInfo, "camera_info", profile)
-        self._published: list[tuple[int, int]] = []
+        self._published = 0
+        self._log: list[tuple[int, int]] = []  # (index, stamp) of each, where a log is asked for
 
     def run(self, stop: threading.Event) -> int:
         """Publish until the source ends, ``frames`` are out, or ``stop`` is set.
@@ -80,8 +81,11 @@ class CameraNode(Node):
             How many frames were published.
 
         Raises:
-            StreamError: the source cannot be opened or read, or gives no frame.
+            StreamError: the source cannot be opened or read, or gives no frame; a parameter is out
+                of its bounds.
         """
+        if self._value("rate") < 0:
+            raise StreamError(f"parameter rate is {self._value('rate')}, expected 0 or more")
         with self._open() as source:
             live, rate = source.live, self._value("rate") or source.fps or DEFAULT_RATE
             calibration = _calibration(source)
@@ -102,7 +106,7 @@ class CameraNode(Node):
             for warning in source.warnings:
                 self.get_logger().warning(warning)
         stop.wait(SETTLE_S)
-        return len(self._published)
+        return self._published
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
@@ -174,7 +178,7 @@ class CameraNode(Node):
         period: float | None,
         stop: threading.Event,
     ) -> None:
-        limit = int(self._value("frames"))
+        limit, logged = int(self._value("frames")), bool(self._value("log"))
         item: tuple[int, Image, int] | None = first
         deadline = time.monotonic()
         while item is not None and not stop.is_set():
@@ -190,15 +194,17 @@ class CameraNode(Node):
             info = calibration(message)
             info.header = message.header
             self._info.publish(info)
-            self._published.append((index, stamp_ns))
-            if len(self._published) == limit:
+            self._published += 1
+            if logged:
+                self._log.append((index, stamp_ns))
+            if self._published == limit:
                 return
             item = next(rest, None)
 
     def _write_log(self) -> None:
         path = str(self._value("log"))
         if path:
-            text = "".join(f"{index},{stamp}\n" for index, stamp in self._published)
+            text = "".join(f"{index},{stamp}\n" for index, stamp in self._log)
             write_atomically(Path(path), text.encode())
 
 

@@ -104,14 +104,18 @@ class Child:
                 stderr=subprocess.STDOUT,
             )
 
-    def check(self) -> None:
-        """Do nothing while it runs or after it has ended well.
+    def check(self, may_end: bool = False) -> None:
+        """Do nothing while it runs.
+
+        Args:
+            may_end: whether it may have ended well.
 
         Raises:
-            ChildError: it has failed.
+            ChildError: it has ended.
         """
-        if self.process.poll() not in (None, 0):
-            raise self.error(f"has failed (exit code {self.process.returncode})")
+        code = self.process.poll()
+        if code is not None and not (may_end and code == 0):
+            raise self.error(f"has ended (exit code {code})")
 
     def error(self, what: str) -> ChildError:
         """An error about it; its whole output goes to stderr, the last line into the message."""
@@ -222,4 +226,4 @@ class Drive:
 
     def _check(self) -> None:
         self.segmenter.check()
-        self.camera.check()
+        self.camera.check(may_end=True)

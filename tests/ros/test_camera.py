@@ -91,14 +91,15 @@ def test_it_ends_on_a_signal(peer: Peer, pictures: Path, tmp_path: Path) -> None
     ("parameters", "message"),
     [
         ({"input": "/no/such.mp4"}, "camera_node: /no/such.mp4: no such input"),
+        ({"rate": -1.0}, "camera_node: parameter rate is -1.0, expected 0 or more"),
         ({"size": "big"}, "camera_node: parameter size is 'big', expected WxH"),
     ],
 )
 def test_what_cannot_be_opened_is_one_line(
-    tmp_path: Path, parameters: dict[str, str], message: str
+    tmp_path: Path, parameters: dict[str, str | float], message: str
 ) -> None:
     with Child(MODULE, parameters, tmp_path) as camera:
         assert camera.process.wait(PATIENCE) == 1
         assert len(lines(camera)) == 1 and lines(camera)[0].startswith(message)
-        with pytest.raises(ChildError, match="camera has failed"):
+        with pytest.raises(ChildError, match="camera has ended"):
             camera.check()

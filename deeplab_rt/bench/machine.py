@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,12 @@ def warning() -> str | None:
     if load <= BUSY_LOAD:
         return None
     return f"other work runs on this machine (load {load:.1f}): compare the ratios, not the times"
+
+
+def warn_if_busy() -> None:
+    """Print :func:`warning` on stderr."""
+    if text := warning():
+        print(f"warning: {text}", file=sys.stderr)
 
 
 def in_words(machine: dict[str, Any]) -> str:

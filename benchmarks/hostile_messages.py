@@ -24,8 +24,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
-from benchmarks.machine import describe, warn_if_busy
 from benchmarks.rig import Listener, percentiles, segmenter
+from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.model_store import DEFAULT_MODEL
 from deeplab_rt.ros.drive import private_network
 from deeplab_rt.ros.images import ENCODINGS, fill_image

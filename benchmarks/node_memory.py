@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from benchmarks.machine import describe, warn_if_busy
+from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.commands import add_model_arguments
 from deeplab_rt.ros.drive import drive, node_parameters
 

@@ -12,7 +12,7 @@ import json
 import sys
 from typing import Any
 
-from benchmarks.machine import describe, warn_if_busy
+from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.commands import add_model_arguments
 from deeplab_rt.errors import DeeplabError
 from deeplab_rt.ros.drive import drive, node_parameters

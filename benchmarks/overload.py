@@ -16,8 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe, warn_if_busy
 from benchmarks.rig import Listener, camera, percentiles, resident_mb, segmenter
+from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.model_store import DEFAULT_MODEL
 from deeplab_rt.ros.drive import private_network
 

@@ -22,8 +22,8 @@ import numpy as np
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 
-from benchmarks.machine import describe, warn_if_busy
 from benchmarks.rig import Listener, camera, segmenter
+from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.model_store import DEFAULT_MODEL
 from deeplab_rt.ros.drive import private_network
 from deeplab_rt.ros.images import decode_image, fill_image

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.machine import describe, warn_if_busy
+from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.commands import add_model_arguments
 from deeplab_rt.ros.drive import Child, node_parameters, private_network
 from deeplab_rt.ros.recorder import Recorder

@@ -192,7 +192,9 @@ def _use_timing_cache(library: Library, config: Any, target: Target) -> Path | N
         content = path.read_bytes()
     except OSError:
         content = b""
-    config.set_timing_cache(config.create_timing_cache(content), False)
+    # What cannot be read, TensorRT answers with None: then it starts from nothing.
+    cache = config.create_timing_cache(content) or config.create_timing_cache(b"")
+    config.set_timing_cache(cache, False)
     return path
 
 

@@ -184,7 +184,11 @@ class TensorRTBackend:
         self._device.activate()
         slot = self._busy.popleft()
         self._free.append(slot)
-        check("evaluating a frame", driver.cuEventSynchronize(slot.marks[-1]))
+        try:
+            check("evaluating a frame", driver.cuEventSynchronize(slot.marks[-1]))
+        except BackendError:
+            self._device.settle(self._upload, self._main)  # the slot must not be at work any more
+            raise
         assert slot.down is not None and slot.shape is not None
         down = slot.down.pinned.array
         if not layout.logits_are_finite(down):

@@ -39,6 +39,7 @@ CLASSES = {
     "loaded": "ICudaEngine",
     "_context": "IExecutionContext",
 }
+OLDEST_CUDA_PYTHON = "12.8.0"
 NOT_TENSORRT = {"error.path", "network.tensors", "network.enqueue"}
 
 
@@ -174,9 +175,37 @@ def test_a_name_that_is_gone_is_found(stub_libraries: Path, tmp_path: Path) -> N
     assert missing("tensorrt_bindings", {gone, "Builder"}, environment) == [gone]
 
 
-@pytest.mark.parametrize("version", ["12.8.0", "12.9.10", "13.0.3"])
+@pytest.mark.parametrize("version", [OLDEST_CUDA_PYTHON, "12.9.10", "13.0.3"])
 def test_cuda_python_has_every_name_we_use(version: str, tmp_path: Path) -> None:
     where = unpacked("cuda-bindings", version, tmp_path)
     for module in ("driver", "nvrtc"):
         names = cuda_names(module)
         assert missing(f"cuda.bindings.{module}", names, {"PYTHONPATH": str(where)}) == []
+
+
+def test_the_runner_works_over_the_oldest_cuda_python(tmp_path: Path) -> None:
+    """Its tests once more, over the cuda-python of JetPack 6; a part of them, for the time it takes.
+
+    NVRTC of CUDA 12 is not here: the cubin, which the emulated driver does not run, is a stand-in.
+    """
+    where = unpacked("cuda-bindings", OLDEST_CUDA_PYTHON, tmp_path)
+    (tmp_path / "stand_in.py").write_text(
+        f"""
+import cuda.bindings
+from deeplab_rt.backends.tensorrt import kernels
+assert cuda.bindings.__version__ == {OLDEST_CUDA_PYTHON!r}
+kernels.cubin_for = lambda capability: b"\\x7fELF stand-in"
+"""
+    )
+    tests = "masks_equal or two_in_flight or graph or lost_device or another"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "stand_in", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, "-k", tests, str(Path(__file__).with_name("test_trt_runner.py"))],
+        cwd=PACKAGE.parents[2],
+        env={**os.environ, "PYTHONPATH": f"{where}{os.pathsep}{tmp_path}{os.pathsep}."},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert " passed" in done.stdout

@@ -216,7 +216,7 @@ def test_description_is_built_for_real(name: str, monkeypatch: pytest.MonkeyPatc
     pytest.importorskip("launch.actions", reason="ros2/launch is not installed")
     pytest.importorskip("launch_ros.actions", reason="ros2/launch_ros is not installed")
     from launch import LaunchContext
-    from launch.actions import OpaqueFunction
+    from launch.actions import DeclareLaunchArgument, OpaqueFunction
     from launch.launch_description_sources import PythonLaunchDescriptionSource
 
     monkeypatch.setenv("AMENT_PREFIX_PATH", sys.prefix)
@@ -227,7 +227,7 @@ def test_description_is_built_for_real(name: str, monkeypatch: pytest.MonkeyPatc
     context.launch_configurations["bag"] = "drive"
     kinds = set()
     for entity in description.entities:
-        if isinstance(entity, OpaqueFunction):
+        if isinstance(entity, (DeclareLaunchArgument, OpaqueFunction)):
             kinds |= {type(made).__name__ for made in entity.visit(context) or []}
     assert description.get_launch_arguments()
     if name == "segmenter.launch.py":

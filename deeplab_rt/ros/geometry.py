@@ -46,7 +46,8 @@ def crop_of(info: Any, size: tuple[int, int]) -> Crop:
         FrameError: the camera is not calibrated (no size or focal length).
     """
     width, height = info.roi.width or info.width, info.roi.height or info.height
-    if not width or not height or not info.k[0] > 0 or not info.k[4] > 0:
+    sound = np.isfinite(info.k).all() and info.k[0] > 0 and info.k[4] > 0
+    if not width or not height or not sound:
         raise FrameError(
             f"camera_info of {info.width}x{info.height} with focal length {info.k[0]:g}: the camera "
             "is not calibrated"

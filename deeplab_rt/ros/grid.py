@@ -20,6 +20,13 @@ from deeplab_rt.masks import Masks
 from deeplab_rt.ros.geometry import crop_of
 
 FREE, OCCUPIED, UNKNOWN = 0, 100, -1
+# Distortion models of sensor_msgs/distortion_models.hpp, and how many coefficients they may have.
+_COEFFICIENTS = {
+    "": (0, 4, 5),
+    "plumb_bob": (0, 4, 5),
+    "rational_polynomial": (0, 8, 12, 14),
+    "equidistant": (4,),
+}
 _MIN_DEPTH = 0.05  # metres in front of the camera; nearer than this nothing is seen
 
 
@@ -44,16 +51,23 @@ class Lens:
         """From a CameraInfo, for masks of ``size`` (height, width).
 
         Raises:
-            FrameError: not calibrated, or of a distortion model that is not known.
+            FrameError: not calibrated, of a distortion model that is not known, or with numbers that
+                are none of it.
         """
-        models = {"": False, "plumb_bob": False, "rational_polynomial": False, "equidistant": True}
-        if info.distortion_model not in models:
-            raise FrameError(
-                f"camera_info has distortion model {info.distortion_model[:40]!r}; known: "
-                + ", ".join(filter(None, models))
-            )
+        model, distortion = info.distortion_model, tuple(info.d)
+        if model not in _COEFFICIENTS:
+            known = ", ".join(filter(None, _COEFFICIENTS))
+            raise FrameError(f"camera_info has distortion model {model[:40]!r}; known: {known}")
         matrix = tuple(crop_of(info, size).apply(info.k, 3).ravel().tolist())
-        return cls(size, matrix, tuple(info.d), models[info.distortion_model])
+        if (
+            len(distortion) not in _COEFFICIENTS[model]
+            or not np.isfinite(matrix + distortion).all()
+        ):
+            raise FrameError(
+                f"camera_info of model {model!r} has {len(distortion)} coefficients, or numbers that "
+                f"are not finite; expected {' or '.join(map(str, _COEFFICIENTS[model]))} coefficients"
+            )
+        return cls(size, matrix, distortion, model == "equidistant")
 
 
 @dataclass(frozen=True)

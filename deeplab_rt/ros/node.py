@@ -308,7 +308,7 @@ class SegmenterNode(LifecycleNode):
             if camera.grid is not None:
                 camera.grid.publish(masks, header, info, settings)
         except FrameError as error:
-            self._warn(camera.name, str(error))
+            self._warn(camera.name, f"not all is published: {error}")
         done = time.perf_counter()
         stages = {"publish": 1e3 * (done - started), "node": 1e3 * (done - frame.received)}
         age = self._age_ms(frame.message)
@@ -440,8 +440,8 @@ class SegmenterNode(LifecycleNode):
         self.get_logger().info(" ".join(text.split()))
 
     def _warn(self, camera: str, text: str) -> None:
-        """Log a warning, the same kind not more often than every few seconds."""
-        key = f"{camera}/{text[:24]}"
+        """Log a warning; one that begins the same, up to its colon, not oftener than every 5 s."""
+        key = f"{camera}/{text.partition(':')[0]}"
         now = time.monotonic()
         if now - self._warned.get(key, -WARN_EVERY_S) >= WARN_EVERY_S:
             self._warned[key] = now

@@ -204,7 +204,7 @@ def test_lens_of_camera_info() -> None:
         height=960,
         roi=roi,
         k=np.array([800.0, 0, 639.5, 0, 800, 479.5, 0, 0, 1]),
-        d=[0.1],
+        d=[0.1, 0.0, 0.0, 0.0],
         distortion_model="plumb_bob",
     )
     lens = Lens.from_info(info, (480, 640))
@@ -214,4 +214,22 @@ def test_lens_of_camera_info() -> None:
         Lens.from_info(info, (480, 640))
     info.distortion_model = "magic" * 100
     with pytest.raises(FrameError, match="distortion model 'magic.*known: plumb_bob"):
+        Lens.from_info(info, (480, 640))
+
+
+@pytest.mark.parametrize(
+    ("model", "d", "focal"),
+    [
+        ("plumb_bob", [0.1] * 3, 800.0),
+        ("plumb_bob", [0.1] * 10_000, 800.0),
+        ("plumb_bob", [np.nan] * 5, 800.0),
+        ("plumb_bob", [], np.inf),
+        ("equidistant", [], 800.0),
+    ],
+)
+def test_camera_info_that_would_harm(model: str, d: list[float], focal: float) -> None:
+    roi = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)
+    k = np.array([focal, 0, 639.5, 0, 800, 479.5, 0, 0, 1])
+    info = SimpleNamespace(width=1280, height=960, roi=roi, k=k, d=d, distortion_model=model)
+    with pytest.raises(FrameError, match=r"camera_info of .*(coefficients|calibrated)"):
         Lens.from_info(info, (480, 640))

@@ -55,17 +55,20 @@ def main() -> int:
 
         running.run(sample)
         summary = running.recorder.measurement.summary()
-    totals = [(at, sum(parts.values())) for at, parts in samples]
-    minutes: dict[int, list[float]] = defaultdict(list)
-    for at, total in totals:
-        minutes[int(at // 60)].append(total)
-    means = [round(statistics.mean(values), 1) for values in minutes.values()]
+    totals = [sum(parts.values()) for _, parts in samples]
+    minutes: dict[int, list[dict[str, float]]] = defaultdict(list)
+    for at, parts in samples:
+        minutes[int(at // 60)].append(parts)
+    means = {
+        kind: [round(statistics.mean(parts[kind] for parts in m), 1) for m in minutes.values()]
+        for kind in KINDS
+    }
     result = {
         "machine": describe(),
         "minutes": args.minutes,
         "masks": summary["masks"],
         "dropped_percent": summary["dropped_percent"],
-        "largest_mb": round(max(total for _, total in totals), 1),
+        "largest_mb": round(max(totals), 1),
         "at_the_end_mb": {kind: round(mb, 1) for kind, mb in samples[-1][1].items()},
         "mean_of_each_minute_mb": means,
     }

@@ -37,8 +37,10 @@ def open_backend(
             if backend == "tensorrt":
                 raise
             reason = f"TensorRT cannot run here: {error}"
-    from deeplab_rt.backends.openvino import OpenVINOBackend
+    from deeplab_rt.backends.openvino import PRECISIONS, OpenVINOBackend
 
+    if backend == "auto" and precision not in ("auto", *PRECISIONS):
+        raise BackendError(f"precision {precision} is for a GPU, and {reason}")
     return OpenVINOBackend(model, precision, input_size), reason
 
 
@@ -47,9 +49,8 @@ def _open_tensorrt(
 ) -> tuple[Backend, str]:
     from deeplab_rt.backends.tensorrt.probe import find_engine
 
-    find_engine(
-        model, precision, input_size, max_batch
-    )  # says what is missing, without cuda-python
+    # It says what is missing; only then may the runner, which imports cuda-python, be imported.
+    find_engine(model, precision, input_size, max_batch)
     from deeplab_rt.backends.tensorrt.runner import TensorRTBackend
 
     tensorrt = TensorRTBackend(model, precision, input_size, max_batch)

@@ -20,9 +20,7 @@ from deeplab_rt.errors import EngineError, ModelError
 from deeplab_rt.model_store import OUTPUT_STRIDE, Model, write_atomically
 
 Progress = Callable[[str, float], None]
-WORKSPACE_BYTES = (
-    1 << 30
-)  # enough for this family of networks; Jetson shares it with everything else
+WORKSPACE_BYTES = 1 << 30  # a cap: on Jetson it is taken from what everything else runs in
 
 
 def build(

@@ -41,10 +41,6 @@ class DeviceLostError(BackendError):
     """The GPU failed in a way that this process cannot get over; a new process can try."""
 
 
-class OutOfDeviceMemoryError(BackendError):
-    """An allocation failed; nothing else is wrong with the device."""
-
-
 def check(doing: str, result: tuple[Any, ...]) -> Any:
     """The value of a cuda-python call, which returns (CUresult, value...).
 
@@ -53,9 +49,8 @@ def check(doing: str, result: tuple[Any, ...]) -> Any:
         result: what it returned.
 
     Raises:
-        OutOfDeviceMemoryError: no memory is left.
         DeviceLostError: the device is gone for this process.
-        BackendError: any other failure.
+        BackendError: no memory is left, or any other failure.
     """
     code, *values = result
     if code == driver.CUresult.CUDA_SUCCESS:
@@ -64,7 +59,7 @@ def check(doing: str, result: tuple[Any, ...]) -> Any:
     text = driver.cuGetErrorString(code)[1]
     said = f"{name}: {text.decode() if text else 'unknown error'}"
     if code == driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
-        raise OutOfDeviceMemoryError(
+        raise BackendError(
             f"the GPU is out of memory while {doing} ({name}): stop other programs that use it, or "
             "take a smaller input size or fewer cameras at once"
         )

@@ -170,9 +170,8 @@ class TensorRTBackend:
                 self._capture(slot, shape, plan)
         except BaseException:
             self._free.append(slot)
-            self._device.settle(
-                self._upload, self._main
-            )  # what was started uses the slot's buffers
+            # What was started may still use the slot's buffers.
+            self._device.settle(self._upload, self._main)
             raise
         slot.shape = shape
         self._busy.append(slot)
@@ -187,7 +186,7 @@ class TensorRTBackend:
         try:
             check("evaluating a frame", driver.cuEventSynchronize(slot.marks[-1]))
         except BackendError:
-            self._device.settle(self._upload, self._main)  # the slot must not be at work any more
+            self._device.settle(self._upload, self._main)
             raise
         assert slot.down is not None and slot.shape is not None
         down = slot.down.pinned.array

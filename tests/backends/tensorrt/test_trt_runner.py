@@ -573,6 +573,15 @@ def test_auto_says_which_engine_is_missing(
         open_backend(palette_model, "tensorrt", "fp32")
 
 
+def test_a_precision_of_the_gpu_alone_says_what_the_gpu_lacks(
+    driver: ctypes.CDLL, tensorrt: Any, palette_model: Model
+) -> None:
+    with pytest.raises(
+        BackendError, match=r"fp16 is for a GPU, and TensorRT cannot run.*no fp16 file"
+    ):
+        open_backend(palette_model, "auto", "fp16")
+
+
 def test_auto_takes_the_cpu_where_the_gpu_has_no_room(
     driver: ctypes.CDLL, make: MakeBackend, typed_model: Model
 ) -> None:

@@ -127,7 +127,7 @@ class Work:
         return sum(layer.ms for layer in self.layers)
 
 
-def profile(model: Model, precision: str, repeats: int = 20) -> Work:
+def profile(model: Model, precision: str, repeats: int = 60) -> Work:
     """Compile a model's file for this CPU, run it, and take each layer's work and least time.
 
     Args:

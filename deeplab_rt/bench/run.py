@@ -55,7 +55,9 @@ class Pipeline:
 
     def __init__(self, model: Model, precision: str, backend: str = "cpu") -> None:
         self.segmenter = Segmenter(model, backend, precision)
-        self.name = f"deeplab_rt {self.segmenter.info.precision}"
+        info = self.segmenter.info
+        where = "" if info.name == "openvino" else f"{info.name} "
+        self.name = f"deeplab_rt {where}{info.precision}"
 
     def run(self, frame: np.ndarray) -> Masks:
         return self.segmenter.segment(frame)
@@ -103,9 +105,10 @@ def bench(plan: Plan, progress: Callable[[str], None] = lambda text: None) -> di
 def _pipelines(model: Model, plan: Plan) -> list[Pipeline]:
     """The baseline first, then what else this CPU can run, fp32 always: it is the reference."""
     subjects = [Pipeline(model, plan.precision, plan.backend)]
-    taken = subjects[0].segmenter.info.precision
     for precision in ("int8", "bf16", "fp32"):
-        if precision == taken or (precision == "int8" and "int8" not in model.files):
+        if f"deeplab_rt {precision}" == subjects[0].name:
+            continue
+        if precision == "int8" and "int8" not in model.files:
             continue
         try:
             subjects.append(Pipeline(model, precision))
@@ -156,7 +159,7 @@ def _one_size(
             missing[name] = str(error)
     subjects: list[Subject] = [*ours, *peers]
     try:
-        exact = next(one for one in ours if one.segmenter.info.precision == "fp32")
+        exact = next(one for one in ours if one.name == "deeplab_rt fp32")
         reference = [exact.run(frame).labels for frame in frames]
         samples = interleave(
             subjects, frames, plan.pace, lambda text: progress(f"{width}x{height}, {text}")

@@ -110,10 +110,6 @@ class Engine(Generic[T]):
         self._swapping = True
         self._thread.reopen(lambda: self._make("tensorrt"), self._on_swapped)
 
-    def wait_idle(self, timeout: float) -> bool:
-        """Wait until no frame is in the network; False if one still is."""
-        return self._thread.wait_idle(timeout)
-
     def close(self, timeout: float) -> bool:
         """Free everything; False if the thread has not ended in time."""
         if self._build is not None:

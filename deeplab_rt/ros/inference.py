@@ -41,7 +41,6 @@ class InferenceThread(Generic[T]):
             tuple[Callable[[], Segmenter], Callable[[Exception | None], None]]
         ] = queue.Queue()
         self._stop = threading.Event()
-        self._busy = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self.segmenter: Segmenter | None = None
 
@@ -78,13 +77,6 @@ class InferenceThread(Generic[T]):
             return
         raise BackendError("the inference thread ended before it opened the model")
 
-    def wait_idle(self, timeout: float) -> bool:
-        """Wait until no frame is being processed; False if one still is."""
-        if not self._busy.acquire(timeout=timeout):
-            return False
-        self._busy.release()
-        return True
-
     def close(self, timeout: float) -> bool:
         """Finish the present frame, free the Segmenter, end the thread; False if it has not ended."""
         self._stop.set()
@@ -102,11 +94,11 @@ class InferenceThread(Generic[T]):
             if not taken or self.segmenter is None:
                 continue
             try:
-                with self._busy:
-                    self._process(self.segmenter, taken)
+                self._process(self.segmenter, taken)
             except Exception as error:
                 self._failed(error)
                 break
+        self._frames.done()
         if self.segmenter is not None:
             self.segmenter.close()
 

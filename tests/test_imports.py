@@ -41,6 +41,8 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "labels.py": (*ROS, *TORCH, *CUDA, *_own(*ROOMS)),
     "masks.py": (*ROS, *TORCH, *CUDA, *_own(*ROOMS)),
     "model_store.py": (*ROS, *TORCH, *CUDA, *_own(*ROOMS)),
+    "engine_store.py": (*ROS, *TORCH, *CUDA, *_own(*ROOMS)),
+    "doctor.py": (*ROS, *TORCH, *CUDA, *_own("network", "training", "commands")),
     "segmenter.py": (
         *ROS,
         *TORCH,

@@ -23,7 +23,7 @@ from deeplab_rt.model_store import (
 )
 
 
-@pytest.fixture()
+@pytest.fixture
 def copy(palette_model: Model, tmp_path: Path) -> Path:
     """A model directory to break."""
     return Path(shutil.copytree(palette_model.directory, tmp_path / "mine"))

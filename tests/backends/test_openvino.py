@@ -17,7 +17,7 @@ from deeplab_rt.masks import masks_from_logits
 from deeplab_rt.model_store import Model, load_model, sha256_of
 
 
-@pytest.fixture()
+@pytest.fixture
 def backend(palette_model: Model):  # type: ignore[no-untyped-def]
     backend = OpenVINOBackend(palette_model, "fp32")
     yield backend

@@ -116,7 +116,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         panel.invert_yaxis()
         height, width = size["frame_size"]
         panel.set_title(f"{width}x{height} camera frame to masks, median ms", fontsize=10)
-        panel.legend(loc="lower right", fontsize=8)
+        panel.legend(loc="upper right", fontsize=8)
     info = result["machine"]
     figure.suptitle(f"{info['cpu']}, {info['cores']} cores; {result['model']}", fontsize=9)
     figure.savefig(path, dpi=120)

@@ -24,7 +24,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
-from benchmarks.rig import Listener, percentiles, segmenter
+from benchmarks.rig import Listener, logs, percentiles, segmenter
 from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.model_store import DEFAULT_MODEL
 from deeplab_rt.ros.drive import private_network
@@ -113,7 +113,7 @@ def measure(model: str, transport: str, count: int, seed: int) -> dict[str, Any]
         profile = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
         publisher = listener.node.create_publisher(type(good), topic, profile)
         if not listener.spin_until(lambda: publisher.get_subscription_count() > 0):
-            raise SystemExit((folder / "node.log").read_text())
+            raise SystemExit("no mask came\n" + logs(folder))
         listener.spin_for(1.0)
 
         def serve() -> float:

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rig import Listener, camera, percentiles, resident_mb, segmenter
+from benchmarks.rig import Listener, camera, logs, percentiles, resident_mb, segmenter
 from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.model_store import DEFAULT_MODEL
 from deeplab_rt.ros.drive import private_network
@@ -37,7 +37,7 @@ def run(
         stack.enter_context(source)
         source.enter_context(camera(parameters, folder / "camera.log"))
         if not listener.spin_until(lambda: bool(arrivals), 60):
-            raise SystemExit((folder / "node.log").read_text())
+            raise SystemExit("no mask came\n" + logs(folder))
         listener.spin_for(3.0)
         arrivals.clear()
         first = dict(listener.statuses[STATUS])
@@ -80,11 +80,11 @@ def main() -> int:
         node["input_size"] = args.input_size
     with tempfile.TemporaryDirectory() as folder, private_network():
         capacity = run(node, 200.0, args.size, 8.0, Path(folder))["rate_out_hz"]
-        rate = round(args.factor * capacity)
+        rate = float(round(args.factor * capacity))
         result = run(node, rate, args.size, args.seconds, Path(folder))
     latency, network = result["latency_ms"], result["network_ms"]
     print(
-        f"{capacity:.1f} Hz can be segmented beside a camera; offered {rate} Hz, in "
+        f"{capacity:.1f} Hz can be segmented beside a camera; offered {rate:g} Hz, in "
         f"{result['rate_in_hz']:.1f} Hz, out {result['rate_out_hz']:.1f} Hz; latency p50 "
         f"{latency['p50']:.1f} p99 {latency['p99']:.1f} ms, network p50 {network['p50']:.1f} p99 "
         f"{network['p99']:.1f} ms; memory {result['memory_mb'][0]:.0f} to "

@@ -115,6 +115,11 @@ class Listener:
         self._context.try_shutdown()
 
 
+def logs(folder: Path) -> str:
+    """What the processes of a benchmark have said."""
+    return "\n".join(f"{p.name}: {p.read_text().strip()}" for p in sorted(folder.glob("*.log")))
+
+
 def stamp_of(message: Any) -> int:
     """Nanoseconds."""
     return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)

@@ -22,7 +22,7 @@ import numpy as np
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 
-from benchmarks.rig import Listener, camera, segmenter
+from benchmarks.rig import Listener, camera, logs, segmenter
 from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.model_store import DEFAULT_MODEL
 from deeplab_rt.ros.drive import private_network
@@ -42,7 +42,7 @@ def running(model: str, size: str, rate: float, seconds: float) -> dict[str, flo
         parameters = {"rate": rate, "size": size, "wait_for_subscriber": "true"}
         stack.enter_context(camera(parameters, folder / "camera.log"))
         if not listener.spin_until(lambda: bool(arrivals), 60):
-            raise SystemExit((folder / "node.log").read_text())
+            raise SystemExit("no mask came\n" + logs(folder))
         listener.spin_for(seconds)
         values = listener.statuses["deeplab: camera"]
         return {stage: float(values[f"{stage} p50 (ms)"]) for stage in STAGES}

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rig import Listener, camera, percentiles, segmenter
+from benchmarks.rig import Listener, camera, logs, percentiles, segmenter
 from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.model_store import DEFAULT_MODEL
 from deeplab_rt.ros.drive import private_network
@@ -32,7 +32,7 @@ def measure(model: str, names: list[str], rate: float, size: str, seconds: float
             parameters = {"rate": rate, "size": size, "wait_for_subscriber": "true"}
             stack.enter_context(camera(parameters, folder / f"{name}.log", f"/{name}"))
         if not listener.spin_until(lambda: all(arrivals.values()), 120):
-            raise SystemExit((folder / "node.log").read_text())
+            raise SystemExit("no mask came\n" + logs(folder))
         listener.spin_for(2.0)
         for taken in arrivals.values():
             taken.clear()

@@ -46,7 +46,7 @@ class Plan:
     source: str | None = None
     frame_sizes: Sequence[tuple[int, int]] = ((480, 640), (1080, 1920))
     pace: Pace = field(default_factory=Pace)
-    stream_s: float = 3.0
+    stream_s: float = 2.0
     with_limits: bool = True
 
 

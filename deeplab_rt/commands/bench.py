@@ -73,10 +73,16 @@ def run(args: argparse.Namespace) -> int:
     from deeplab_rt.bench.report import plot, table
     from deeplab_rt.bench.run import Plan, bench
     from deeplab_rt.bench.runner import Pace
-    from deeplab_rt.errors import StreamError
+    from deeplab_rt.errors import DeeplabError, StreamError
     from deeplab_rt.model_store import write_atomically
 
     if args.output is not None:  # before minutes of work
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError:
+            raise DeeplabError(
+                "the plot needs matplotlib: pip install matplotlib, or leave -o out"
+            ) from None
         try:
             args.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:

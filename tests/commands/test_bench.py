@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from deeplab_rt.commands import main
 from deeplab_rt.model_store import Model
 
 
@@ -15,7 +18,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "deeplab_rt", "bench", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -45,6 +48,19 @@ def test_output_that_cannot_be_made_is_told_before_any_work(
     assert "file/below: cannot be made" in result.stderr
 
 
-def test_wrong_usage(tmp_path: Path) -> None:
-    for arguments in (("--peers", "tensorflow"), ("--frame", "640"), ("--rounds", "0")):
-        assert run(*arguments).returncode == 2, arguments
+def test_missing_matplotlib_is_told_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["bench", "-o", str(tmp_path / "out")]) == 1
+    assert "pip install matplotlib" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--peers", "tensorflow"), ("--frame", "640"), ("--rounds", "0")]
+)
+def test_wrong_usage(arguments: tuple[str, str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["bench", *arguments])
+    assert stopped.value.code == 2

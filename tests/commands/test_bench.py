@@ -22,20 +22,20 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_prints_json_alone_and_writes_the_rest(palette_model: Model, tmp_path: Path) -> None:
-    result = run(
-        *("--model", palette_model.directory, "--backend", "cpu", "--frame", "64x48"),
-        *("--peers", "onnxruntime", "--rounds", 1, "--no-limits"),
-        *("--json", "-o", tmp_path / "new" / "out"),
-    )
-    assert result.returncode == 0, result.stderr
-    figures = json.loads(result.stdout)
+def test_prints_json_alone_and_writes_the_rest(
+    palette_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "out"
+    model = ["--model", str(palette_model.directory), "--backend", "cpu", "--frame", "64x48"]
+    short = ["--peers", "onnxruntime", "--rounds", "1", "--no-limits"]
+    assert main(["bench", *model, *short, "--json", "-o", str(out)]) == 0
+    figures = json.loads(capsys.readouterr().out)
     assert figures["sizes"][0]["frame_size"] == [48, 64]
     assert "onnxruntime" in figures["sizes"][0]["subjects"]
     assert "limits" not in figures
-    assert json.loads((tmp_path / "new" / "out" / "bench.json").read_text()) == figures
-    assert "64x48 frame" in (tmp_path / "new" / "out" / "bench.txt").read_text()
-    assert (tmp_path / "new" / "out" / "bench.png").stat().st_size > 0
+    assert json.loads((out / "bench.json").read_text()) == figures
+    assert "64x48 frame" in (out / "bench.txt").read_text()
+    assert (out / "bench.png").stat().st_size > 0
 
 
 def test_output_that_cannot_be_made_is_told_before_any_work(

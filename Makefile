@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq
 
-.PHONY: demo test test-gpu lint clean help
+.PHONY: demo test test-gpu test-jazzy lint clean help
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -19,6 +19,9 @@ test: $(VENV)/.test ## every test
 
 test-gpu: $(VENV)/.test ## the tests that need an NVIDIA GPU with TensorRT; prints a table of stage times
 	$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
+
+test-jazzy: .venv-jazzy/.test ## the tests of the node once more, over ROS 2 Jazzy
+	.venv-jazzy/bin/python -m pytest tests/ros $(ARGS)
 
 lint: $(VENV)/.test ## formatting, lint and types
 	$(BIN)/ruff format --check .
@@ -39,5 +42,13 @@ $(VENV)/.test: setup.py $(VENV)/bin/python
 	@$(PIP) install --editable '.[cpu,ros,train,dev]'
 	@touch $@ $(VENV)/.run
 
+# Jazzy's and Kilted's wheels cannot share an environment.
+.venv-jazzy/.test: setup.py
+	$(PYTHON) -m venv .venv-jazzy
+	@echo "installing into .venv-jazzy (some minutes the first time)"
+	@.venv-jazzy/bin/python -m pip -qq install --upgrade pip
+	@.venv-jazzy/bin/python -m pip -qq install --editable '.[cpu,test,ros-jazzy]'
+	@touch $@
+
 clean: ## remove the virtual environment and what builds leave
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-jazzy build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

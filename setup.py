@@ -36,17 +36,18 @@ RUNTIME = [
     "zstandard>=0.20",
 ]
 CPU = ["openvino>=2024.4"]
-# rclpy and the messages of ROS 2 Kilted for a machine without a ROS installation (x86-64).
+# rclpy and its messages for an x86-64 machine without a ROS installation: Kilted, or Jazzy.
+MESSAGES = ("diagnostic", "lifecycle", "nav", "rosgraph", "sensor", "std")
 ROS = [
     "ros-rclpy",
     "ros-rmw-fastrtps-cpp",
-    "ros-diagnostic-msgs",
-    "ros-lifecycle-msgs",
-    "ros-nav-msgs",
-    "ros-rosgraph-msgs",
-    "ros-sensor-msgs",
-    "ros-std-msgs",
     "ros-std-srvs",
+    *(f"ros-{name}-msgs" for name in MESSAGES),
+]
+ROS_JAZZY = [
+    "ros-jazzy-rclpy[fastrtps]",
+    "ros-jazzy-std-srvs",
+    *(f"ros-jazzy-{name}-msgs" for name in MESSAGES),
 ]
 # The GPU, by platform: docs/install.md. TensorRT of a Jetson comes with its JetPack.
 RTX = ["tensorrt-rtx>=1.2", "cuda-bindings>=13,<14", "nvidia-cuda-nvrtc>=13,<14"]
@@ -89,6 +90,7 @@ setup(
     extras_require={
         "cpu": CPU,
         "ros": ROS,
+        "ros-jazzy": ROS_JAZZY,
         **GPU,
         "train": TRAIN,
         "test": TEST,

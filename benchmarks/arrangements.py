@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nncf
 import numpy as np
 import openvino
 import torch
 
-from deeplab_rt.network.export import export_onnx, macs, parameter_count, synthetic_frames
+from deeplab_rt.network.export import fold_batchnorm, macs, parameter_count, synthetic_frames
 from deeplab_rt.network.model import Architecture, DeepLab
-from deeplab_rt.network.quantisation import quantise_for_cpu
 
 BASE = Architecture()
 SIZE = (480, 640)
@@ -68,16 +67,22 @@ ARRANGEMENTS: dict[str, tuple[Architecture, tuple[int, int]]] = {
 }
 
 
-def compile_int8(architecture: Architecture, size: tuple[int, int], folder: Path) -> Any:
-    model = DeepLab(architecture, 11).eval()
-    export_onnx(model, folder / "model.onnx", size)
-    quantise_for_cpu(folder / "model.onnx", folder / "int8.onnx", synthetic_frames(size, 4))
-    core = openvino.Core()
-    network = core.read_model(folder / "int8.onnx")
-    network.reshape({0: [1, *size, 3]})
-    compiled = core.compile_model(network, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+def compile_int8(architecture: Architecture, size: tuple[int, int]) -> Any:
+    """An OpenVINO request of the quantised network; straight from torch, which saves the time of
+    an ONNX export and gives the same graph."""
+    model = fold_batchnorm(DeepLab(architecture, 11))
+    example = torch.zeros((1, *size, 3), dtype=torch.uint8)
+    network = openvino.convert_model(model, example_input=example, input=[[1, *size, 3]])
+    frames = synthetic_frames(size, 2)
+    quantised = nncf.quantize(
+        network,
+        nncf.Dataset(list(frames), lambda frame: frame[None]),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(frames),
+    )
+    compiled = openvino.Core().compile_model(quantised, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
     request = compiled.create_infer_request()
-    request.set_input_tensor(openvino.Tensor(synthetic_frames(size, 1)))
+    request.set_input_tensor(openvino.Tensor(frames[:1]))
     return request
 
 
@@ -94,8 +99,7 @@ def main() -> None:
     for name, (architecture, size) in ARRANGEMENTS.items():
         if args.only and name not in args.only:
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            requests.append(compile_int8(architecture, size, Path(folder)))
+        requests.append(compile_int8(architecture, size))
         model = DeepLab(architecture, 11)
         rows.append(
             {

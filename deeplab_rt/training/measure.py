@@ -15,6 +15,7 @@ from deeplab_rt.errors import CheckpointError, ModelError
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.model_store import load_model, write_manifest
 from deeplab_rt.segmenter import Segmenter
+from deeplab_rt.training.card import write_card
 from deeplab_rt.training.data import load_data_set
 from deeplab_rt.training.evaluation import Evaluation, Predictor, evaluate
 
@@ -39,6 +40,7 @@ class Measured:
                     "runner": runner,
                     **evaluation.summary(),
                     "agreement": self._agreement(name, evaluation),
+                    "worst": [evaluation.data.images[i].name for i in evaluation.worst(3)],
                     "confusion": {
                         "names": evaluation.confusion.names,
                         "counts": evaluation.confusion.counts.tolist(),
@@ -136,7 +138,8 @@ def measure(
 
 
 def record(model: str, measured: Measured) -> None:
-    """Write the figures (without confusion matrices) to the manifest's ``accuracy``.
+    """Write the figures (without confusion matrices) to the manifest's ``accuracy``, and the model
+    card from it.
 
     Raises:
         ModelError: What was measured is not the model at its own input size.
@@ -154,4 +157,5 @@ def record(model: str, measured: Measured) -> None:
     files = {k: {"path": path.name} for k, (path, _) in stored.files.items()}
     how = "masks at each picture's own size, single scale, no test-time augmentation"
     accuracy = {"how": how, "results": results}
-    write_manifest(stored.directory, {**stored.manifest, "files": files, "accuracy": accuracy})
+    manifest = {**stored.manifest, "files": files, "accuracy": accuracy}
+    write_card(write_manifest(stored.directory, manifest))

@@ -17,6 +17,11 @@ from deeplab_rt.network.model import DeepLab
 from deeplab_rt.training.loop import Trainer
 from deeplab_rt.training.recipe import load_recipe
 
+LICENCE = (
+    "The weights follow the terms of the pictures they learned from (training_data), apart from the "
+    "licence of the code."
+)
+
 
 def train(
     recipe_name: str | Path,
@@ -77,7 +82,8 @@ def train(
     training_data = [
         {"name": s.data.name, "pictures": len(s.data), "terms": s.data.licence} for s in sources
     ]
-    metadata = describe(model, recipe.labels, recipe.size, {"training_data": training_data})
+    extra = {"training_data": training_data, "licence": LICENCE}
+    metadata = describe(model, recipe.labels, recipe.size, extra)
     trainer = Trainer(
         model,
         sources,

@@ -56,6 +56,11 @@ def test_eval_compares_precisions_and_records(
     )
     accuracy = load_model(model).manifest["accuracy"]
     assert [r["miou"] for r in accuracy["results"]] == [exact["miou"], quantised["miou"]]
+    card = (model / "MODEL_CARD.md").read_text()
+    for result in (exact, quantised):
+        assert f"{result['runner']}\n" in card
+        assert f"mIoU {result['miou']:.4f}" in card
+    assert "pictures, 3 pictures: made by the tests" in card
 
 
 def test_torch_and_openvino_agree(

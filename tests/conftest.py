@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import pytest
 
 from deeplab_rt.labels import LabelSet, load_label_set
 from deeplab_rt.model_store import Model, write_manifest
+
+# OpenCV reads FFmpeg's level at the first opening of a video in the process, which here may be a
+# test's own look at a result, and not the package's, which sets it.
+os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"

@@ -110,7 +110,8 @@ def test_machine_without_gpu(harness: Any) -> None:
     assert one.serve() == "openvino"
     assert one.status().level == OK
     assert "TensorRT cannot run here" in one.status().values["reason"]
-    with pytest.raises(BackendError, match="no NVIDIA driver"):
+    # The double of libcuda.so.1 that other tests load is a driver that finds no GPU.
+    with pytest.raises(BackendError, match="no NVIDIA driver|NVIDIA driver finds no GPU"):
         harness(backend="tensorrt", engine_policy="build").open()
 
 

@@ -59,7 +59,8 @@ def test_an_image_longer_than_any_mask_is_skipped(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((2, 20_000, 3), np.uint8))
     with ImageFolder(tmp_path) as source:
         assert list(source) == []
-    assert "image of 20000x2: expected at most 16384 pixels a side" in source.warnings[0]
+    assert "image of 20000x2" in source.warnings[0]
+    assert "at most 16384 a side" in source.warnings[0]
 
 
 def test_folder_without_images_says_what_it_expects(tmp_path: Path) -> None:

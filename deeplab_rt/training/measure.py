@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deeplab_rt.errors import CheckpointError, ModelError
 from deeplab_rt.labels import LabelSet
-from deeplab_rt.model_store import load_model, write_manifest
+from deeplab_rt.model_store import check_input_size, load_model, write_manifest
 from deeplab_rt.segmenter import Segmenter
 from deeplab_rt.training.card import write_card
 from deeplab_rt.training.data import load_data_set
@@ -77,7 +77,9 @@ class Measured:
 
 
 @contextmanager
-def _torch_predictor(path: Path) -> Iterator[tuple[Predictor, LabelSet, tuple[int, int]]]:
+def _torch_predictor(
+    path: Path, size: tuple[int, int] | None
+) -> Iterator[tuple[Predictor, LabelSet, tuple[int, int]]]:
     from deeplab_rt.network.checkpoints import load_checkpoint
     from deeplab_rt.training.loop import predict
 
@@ -87,7 +89,7 @@ def _torch_predictor(path: Path) -> Iterator[tuple[Predictor, LabelSet, tuple[in
             f"{path} has no names for its {checkpoint.model.classes} classes; export it with "
             "--labels and evaluate the model directory"
         )
-    size = checkpoint.size or (480, 640)
+    size = check_input_size(size or checkpoint.size or (480, 640))
     yield lambda image: predict(checkpoint.model, image, size), checkpoint.labels, size
 
 
@@ -113,7 +115,7 @@ def measure(
         split: Which split of each.
     """
     if checkpoint is not None:
-        with _torch_predictor(checkpoint) as (predictor, labels, own_size):
+        with _torch_predictor(checkpoint, size) as (predictor, labels, own_size):
             measured = Measured(str(checkpoint), split, own_size)
             for name, folder in data:
                 data_set = load_data_set(name, folder, split, labels.names)

@@ -75,6 +75,15 @@ def test_torch_and_openvino_agree(
     assert torch["miou"] == pytest.approx(openvino["miou"], abs=2e-3)
 
 
+def test_a_checkpoint_is_evaluated_at_the_asked_size(
+    model: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = str(model.parent / "run" / "model.safetensors")
+    command = [*evaluation(pictures), "--json", "--checkpoint", weights]
+    assert main([*command, "--size", "96x32"]) == 0
+    assert json.loads(capsys.readouterr().out)["input"] == [32, 96]
+
+
 def test_eval_prints_for_people(
     model: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

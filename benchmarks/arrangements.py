@@ -1,9 +1,12 @@
-"""INT8 latency of network arrangements on this CPU, side by side.
+"""INT8 latency and accuracy of network arrangements on this CPU, side by side.
 
-Weights are random: latency does not depend on them. All arrangements are compiled first and then
-run in turns, so that a busy moment hits all of them; the minimum of the runs is reported.
+Latency does not depend on the weights, so it is taken with random ones: all arrangements are compiled
+first and then run in turns, so that a busy moment hits all of them. With ``--train`` the arrangements
+that have pretrained weights here are trained briefly by one recipe, and accuracy is plotted against
+latency.
 
     python benchmarks/arrangements.py -o build/arrangements
+    python benchmarks/arrangements.py -o build/arrangements --train DATA --init CHECKPOINT --steps 150
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import argparse
 import json
 import time
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,55 +23,48 @@ import nncf
 import numpy as np
 import openvino
 import torch
+import yaml
 
 from deeplab_rt.network.export import fold_batchnorm, macs, parameter_count, synthetic_frames
 from deeplab_rt.network.model import Architecture, DeepLab
+from deeplab_rt.training.run import train
+
+RECIPE = "deeplab_lite0"
+PRETRAINED = "efficientnet_lite0"
+"""The one encoder that pretrained weights are at hand for: the others are timed alone."""
 
 BASE = Architecture()
-SIZE = (480, 640)
-ARRANGEMENTS: dict[str, tuple[Architecture, tuple[int, int]]] = {
-    "lite0 os16 128": (BASE, SIZE),
-    "lite0 os16 96": (replace(BASE, aspp_channels=96, decoder_channels=96), SIZE),
-    "lite0 os32 128": (replace(BASE, output_stride=32), SIZE),
-    "lite0 os32 96, 1 conv": (
-        replace(BASE, output_stride=32, aspp_channels=96, decoder_channels=96, decoder_convs=1),
-        SIZE,
-    ),
-    "lite0 os32 64, 1 rate, 1 conv": (
-        replace(
-            BASE,
-            output_stride=32,
-            aspp_channels=64,
-            aspp_rates=(12,),
-            low_channels=32,
-            decoder_channels=64,
-            decoder_convs=1,
-        ),
-        SIZE,
-    ),
-    "mobilenet_v2 os16 128": (replace(BASE, encoder="mobilenet_v2"), SIZE),
-    "mobilenet_v2 os32 64, 1 conv": (
-        replace(
-            BASE,
-            encoder="mobilenet_v2",
-            output_stride=32,
-            aspp_channels=64,
-            low_channels=32,
-            decoder_channels=64,
-            decoder_convs=1,
-        ),
-        SIZE,
-    ),
-    "lite0 os16 128 at 448x352": (BASE, (352, 448)),
-    "lite0 os16 128 at 448x320": (BASE, (320, 448)),
-    "lite0 os32 96, 1 conv at 544x416": (
-        replace(BASE, output_stride=32, aspp_channels=96, decoder_channels=96, decoder_convs=1),
-        (416, 544),
+NARROW = replace(BASE, aspp_channels=96, decoder_channels=96, decoder_convs=1)
+THIN = replace(
+    BASE, aspp_channels=64, aspp_rates=(12,), low_channels=32, decoder_channels=64, decoder_convs=1
+)
+MOBILE = replace(BASE, encoder="mobilenet_v2")
+
+Size = tuple[int, int]
+"""Height and width of the network's input."""
+
+LARGE, DEFAULT, SMALL, LEAST = (480, 640), (384, 512), (320, 448), (256, 352)
+ARRANGEMENTS: dict[str, tuple[Architecture, Size]] = {
+    "lite0 /16, 128 channels, 640x480": (BASE, LARGE),
+    "lite0 /16, 128 channels": (BASE, DEFAULT),
+    "lite0 /16, 96 channels": (replace(BASE, aspp_channels=96, decoder_channels=96), DEFAULT),
+    "lite0 /16, 96 channels, 1 decoder conv": (NARROW, DEFAULT),
+    "lite0 /16, 64 channels, 1 rate, 1 decoder conv": (THIN, DEFAULT),
+    "lite0 /32, 128 channels": (replace(BASE, output_stride=32), DEFAULT),
+    "lite0 /32, 96 channels, 1 decoder conv": (replace(NARROW, output_stride=32), DEFAULT),
+    "lite0 /32, 64 channels, 1 rate, 1 decoder conv": (replace(THIN, output_stride=32), DEFAULT),
+    "lite0 /32, 128 channels, 448x320": (replace(BASE, output_stride=32), SMALL),
+    "lite0 /32, 96 channels, 1 decoder conv, 448x320": (replace(NARROW, output_stride=32), SMALL),
+    "lite0 /16, 128 channels, 352x256": (BASE, LEAST),
+    "mobilenet_v2 /16, 128 channels": (MOBILE, DEFAULT),
+    "mobilenet_v2 /32, 96 channels, 1 decoder conv": (
+        replace(NARROW, encoder="mobilenet_v2", output_stride=32),
+        DEFAULT,
     ),
 }
 
 
-def compile_int8(architecture: Architecture, size: tuple[int, int]) -> Any:
+def compile_int8(architecture: Architecture, size: Size) -> Any:
     """An OpenVINO request of the quantised network; straight from torch, which saves the time of
     an ONNX export and gives the same graph."""
     model = fold_batchnorm(DeepLab(architecture, 11))
@@ -86,19 +83,43 @@ def compile_int8(architecture: Architecture, size: tuple[int, int]) -> Any:
     return request
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--only", nargs="+", help="some of the arrangements, by their names")
-    args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
+def train_briefly(
+    name: str,
+    architecture: Architecture,
+    size: Size,
+    data: Path,
+    init: str,
+    steps: int,
+    folder: Path,
+) -> float:
+    """Train an arrangement by the shipped recipe, its schedule shortened, and return the mIoU of the
+    recipe's first validation set."""
+    text = (resources.files("deeplab_rt.training") / "recipes" / f"{RECIPE}.yaml").read_text()
+    recipe = yaml.safe_load(text)
+    height, width = size
+    recipe |= {
+        "architecture": architecture.to_dict(),
+        "input": {"height": height, "width": width},
+        "init": init,
+    }
+    # The crop keeps its share of the frame.
+    recipe["augment"]["crop"] = [round(side * 0.85 / 32) * 32 for side in size]
+    slug = "".join(c if c.isalnum() else "_" for c in name)
+    run = folder / slug
+    path = folder / f"{slug}.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(recipe))
+    train(path, run, data, overrides={"steps": steps, "epoch_steps": steps, "keep": 1})
+    last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    return float(next(iter(last["validation"].values()))["miou"])
+
+
+def measure(names: list[str], rounds: int) -> list[dict[str, Any]]:
+    """Cost and INT8 latency of the arrangements, run in turns."""
     rows: list[dict[str, Any]] = []
     requests = []
-    for name, (architecture, size) in ARRANGEMENTS.items():
-        if args.only and name not in args.only:
-            continue
+    for name in names:
+        architecture, size = ARRANGEMENTS[name]
         requests.append(compile_int8(architecture, size))
         model = DeepLab(architecture, 11)
         rows.append(
@@ -109,7 +130,7 @@ def main() -> None:
             }
         )
         print(f"compiled {name}", flush=True)
-    times = np.full((args.rounds, len(requests)), np.inf)
+    times = np.full((rounds, len(requests)), np.inf)
     for turn in times:
         for index, request in enumerate(requests):
             started = time.perf_counter()
@@ -118,38 +139,82 @@ def main() -> None:
     for row, column in zip(rows, times.T, strict=True):
         row["int8_ms_min"] = round(float(column.min()), 2)
         row["int8_ms_p50"] = round(float(np.median(column)), 2)
-    device = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-    result = {"device": device, "rounds": args.rounds, "rows": rows}
-    (args.output / "arrangements.json").write_text(json.dumps(result, indent=1) + "\n")
+    return rows
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as Markdown."""
     lines = [
-        f"INT8 on {device}, {args.rounds} interleaved runs, milliseconds",
+        f"INT8 on {result['device']}, {result['rounds']} interleaved runs, milliseconds; input 512x384 "
+        "where no size is given",
         "",
-        "| arrangement | GMAC | M parameters | min | p50 |",
-        "|---|---|---|---|---|",
+        "| arrangement | GMAC | M parameters | min | p50 | mIoU after a brief training |",
+        "|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {r['arrangement']} | {r['gmacs']} | {r['mparams']} | {r['int8_ms_min']} "
-        f"| {r['int8_ms_p50']} |"
-        for r in rows
+        f"| {r['int8_ms_p50']} | {r.get('miou', '')} |"
+        for r in result["rows"]
     ]
-    (args.output / "arrangements.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    return "\n".join(lines) + "\n"
 
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Accuracy against latency; cost against latency where nothing was trained."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    for row in rows:
-        axes.plot(row["gmacs"], row["int8_ms_min"], "o", color="tab:blue")
+    trained = [row for row in result["rows"] if "miou" in row]
+    key, label = ("miou", "CamVid validation mIoU") if trained else ("gmacs", "GMAC")
+    for row in trained or result["rows"]:
+        axes.plot(row["int8_ms_min"], row[key], "o", color="tab:blue")
         axes.annotate(
             row["arrangement"],
-            (row["gmacs"], row["int8_ms_min"]),
+            (row["int8_ms_min"], row[key]),
             textcoords="offset points",
             xytext=(5, 4),
-            fontsize=8,
+            fontsize=7,
         )
-    axes.set(xlabel="GMAC", ylabel="INT8 latency, minimum (ms)", xlim=(0, None), ylim=(0, None))
-    figure.savefig(args.output / "arrangements.png")
+    axes.set(xlabel="INT8 latency, minimum (ms)", ylabel=label, xlim=(0, None))
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--only", nargs="+", help="some of the arrangements, by their names")
+    parser.add_argument("--train", type=Path, metavar="DATA", help="train each briefly on DATA")
+    parser.add_argument("--init", default="imagenet", help="where training starts (a checkpoint)")
+    parser.add_argument("--steps", type=int, default=150, help="of each training")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    written = args.output / "arrangements.json"
+    if args.train and written.is_file():
+        result = json.loads(written.read_text())  # the latencies were taken before, on idle cores
+    else:
+        result = {
+            "device": openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"),
+            "rounds": args.rounds,
+            "rows": measure(args.only or list(ARRANGEMENTS), args.rounds),
+        }
+        written.write_text(json.dumps(result, indent=1) + "\n")
+    for row in result["rows"] if args.train else []:
+        name = row["arrangement"]
+        architecture, size = ARRANGEMENTS[name]
+        if architecture.encoder != PRETRAINED or (args.only and name not in args.only):
+            continue
+        row["miou"] = train_briefly(
+            name, architecture, size, args.train, args.init, args.steps, args.output / "runs"
+        )
+        row["steps"] = args.steps
+        written.write_text(json.dumps(result, indent=1) + "\n")
+    text = table(result)
+    (args.output / "arrangements.md").write_text(text)
+    print(text)
+    plot(result, args.output / "arrangements.png")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,12 @@ from deeplab_rt.ros.transport import profile_environment
 
 STOP_S = 5.0  # how long a child may take to end before it is killed
 LATE_S = 1.0  # how long masks are waited for after the last frame
+# Run a module as -m does, in a process that is sent SIGTERM when its parent has died, even by kill -9
+# (PR_SET_PDEATHSIG is 1, prctl(2)). In the child itself: a preexec_fn is not safe beside threads.
+_TIED = (
+    "import ctypes, runpy, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGTERM); "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
 _LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[\w.]+\]: ")
 
 
@@ -76,7 +82,10 @@ def node_parameters(
 
 
 class Child:
-    """A Python module run as a process of its own with ROS parameters; its output goes to a file."""
+    """A Python module run as a process of its own with ROS parameters; its output goes to a file.
+
+    It ends when the thread that started it ends, whatever ended that.
+    """
 
     def __init__(
         self, module: str, parameters: Mapping[str, Any], folder: Path, prefix: tuple[str, ...] = ()
@@ -94,7 +103,7 @@ class Child:
         # A file, since on a command line ROS would take the text "0" for a number.
         settings = folder / f"{self.name}.yaml"
         settings.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}))
-        command = [*prefix, sys.executable, "-m", module, "--ros-args", "--params-file"]
+        command = [*prefix, sys.executable, "-c", _TIED, module, "--ros-args", "--params-file"]
         self.started = time.time()
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -71,3 +74,42 @@ def test_one_that_does_not_listen_is_killed(
         while "deaf" not in child.log.read_text():
             child.check()
     assert child.process.returncode == -signal.SIGKILL
+
+
+def test_a_child_ends_with_a_parent_that_was_killed(module: Path, tmp_path: Path) -> None:
+    module.write_text("import time\nprint('ready', flush=True)\ntime.sleep(600)\n")
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import pathlib, sys, time\n"
+            "from deeplab_rt.ros.drive import Child\n"
+            "child = Child('pretender', {}, pathlib.Path(sys.argv[1]))\n"
+            "while 'ready' not in child.log.read_text():\n"
+            "    child.check()\n"
+            "print(child.process.pid, flush=True)\n"
+            "time.sleep(600)\n",
+            str(tmp_path),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    with parent.stdout:
+        pid = int(parent.stdout.readline())
+    assert _runs(pid)
+    parent.kill()
+    parent.wait(PATIENCE)
+    deadline = time.monotonic() + PATIENCE
+    while _runs(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process is there and more than an entry that nobody has waited for."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"

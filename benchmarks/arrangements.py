@@ -55,7 +55,12 @@ ARRANGEMENTS: dict[str, tuple[Architecture, Size]] = {
     "lite0 /32, 64 channels, 1 rate, 1 decoder conv": (replace(THIN, output_stride=32), DEFAULT),
     "lite0 /32, 128 channels, 448x320": (replace(BASE, output_stride=32), SMALL),
     "lite0 /32, 96 channels, 1 decoder conv, 448x320": (replace(NARROW, output_stride=32), SMALL),
+    "lite0 /16, 128 channels, 448x320": (BASE, SMALL),
     "lite0 /16, 128 channels, 352x256": (BASE, LEAST),
+    "lite0 /32, 96 channels, 1 decoder conv, 384x288": (
+        replace(NARROW, output_stride=32),
+        (288, 384),
+    ),
     "mobilenet_v2 /16, 128 channels": (MOBILE, DEFAULT),
     "mobilenet_v2 /32, 96 channels, 1 decoder conv": (
         replace(NARROW, encoder="mobilenet_v2", output_stride=32),
@@ -90,6 +95,7 @@ def train_briefly(
     data: Path,
     init: str,
     steps: int,
+    rate: float,
     folder: Path,
 ) -> float:
     """Train an arrangement by the shipped recipe, its schedule shortened, and return the mIoU of the
@@ -109,7 +115,7 @@ def train_briefly(
     path = folder / f"{slug}.yaml"
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(recipe))
-    train(path, run, data, overrides={"steps": steps, "epoch_steps": steps, "keep": 1})
+    train(path, run, data, overrides={"steps": steps, "epoch_steps": steps, "learning_rate": rate})
     last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
     return float(next(iter(last["validation"].values()))["miou"])
 
@@ -188,6 +194,7 @@ def main() -> None:
     parser.add_argument("--train", type=Path, metavar="DATA", help="train each briefly on DATA")
     parser.add_argument("--init", default="imagenet", help="where training starts (a checkpoint)")
     parser.add_argument("--steps", type=int, default=150, help="of each training")
+    parser.add_argument("--rate", type=float, default=5e-4, help="of learning, at its peak")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -207,7 +214,14 @@ def main() -> None:
         if architecture.encoder != PRETRAINED or (args.only and name not in args.only):
             continue
         row["miou"] = train_briefly(
-            name, architecture, size, args.train, args.init, args.steps, args.output / "runs"
+            name,
+            architecture,
+            size,
+            args.train,
+            args.init,
+            args.steps,
+            args.rate,
+            args.output / "runs",
         )
         row["steps"] = args.steps
         written.write_text(json.dumps(result, indent=1) + "\n")

@@ -43,6 +43,7 @@ class LoopOptions:
         weight_decay: Of convolution weights; norms and biases have none.
         warmup: Share of the schedule in which the rate rises from zero.
         ema: Decay of the averaged weights per step.
+        balance: Exponent of the class weights, see :func:`balanced_weights`; 0 weighs all alike.
         jaccard: Weight of the soft Jaccard part of the loss.
         rare_share: Share of the samples whose crop is drawn around a pixel of a rare group.
         seed: Of everything random.
@@ -59,6 +60,7 @@ class LoopOptions:
     weight_decay: float = 0.05
     warmup: float = 0.03
     ema: float = 0.998
+    balance: float = 0.1
     jaccard: float = 1.0
     rare_share: float = 0.5
     seed: int = 0
@@ -79,20 +81,20 @@ class Source:
     data: DataSet
     per_batch: int
     samples: list[Sample] = field(init=False, repr=False)
-    weights: Tensor = field(init=False)
+    pixels: NDArray[np.int64] = field(init=False, repr=False)
     rare: list[tuple[int, list[int]]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         groups = len(self.data.members)
         self.samples = [self.data.read(i) for i in range(len(self.data))]
         pixels = np.stack([np.bincount(g.ravel(), minlength=256)[:groups] for _, g in self.samples])
-        weights = balanced_weights(pixels.sum(0).astype(np.int64))
-        self.weights = torch.from_numpy(weights)
-        # Rare: what the balance weights raise. A crop is drawn around a picture's pixel of it.
+        self.pixels = pixels.sum(0).astype(np.int64)
+        # A crop is drawn around a picture's pixel of a rare group: one of less than half of the median.
+        rare = self.pixels < np.median(self.pixels) / 2
         self.rare = [
             (group, np.flatnonzero(pixels[:, group] >= 50).tolist())
             for group in range(groups)
-            if weights[group] > 1.2 and (pixels[:, group] >= 50).any()
+            if rare[group] and (pixels[:, group] >= 50).any()
         ]
 
     def draw(self, options: AugmentOptions, rare_share: float, rng: np.random.Generator) -> Sample:
@@ -294,7 +296,10 @@ class Trainer:
         self.ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
         if self.device.type == "cpu" and self.dtype == torch.bfloat16:
             _float32_where_faster(model)  # the averaged copy above stays as it is
-        self._weights = [source.weights.to(self.device) for source in sources]
+        self._weights = [
+            torch.from_numpy(balanced_weights(source.pixels, options.balance)).to(self.device)
+            for source in sources
+        ]
 
     @property
     def averaged(self) -> DeepLab:

@@ -93,5 +93,7 @@ def test_ignored_pixels_change_nothing() -> None:
 
 
 def test_weights_raise_the_rare_within_their_caps() -> None:
-    weights = balanced_weights(np.array([10_000, 1_000, 1_000, 1, 0]))
-    assert weights.tolist() == pytest.approx([0.6, 1.0, 1.0, 2.0, 2.0])
+    pixels = np.array([10_000, 1_000, 1_000, 1, 0])
+    assert balanced_weights(pixels, 0.25).tolist() == pytest.approx([0.6, 1.0, 1.0, 2.0, 2.0])
+    assert balanced_weights(pixels, 0.1)[:2].tolist() == pytest.approx([10**-0.1, 1.0])
+    assert balanced_weights(pixels, 0).tolist() == [1.0] * 5

@@ -14,7 +14,7 @@ from deeplab_rt.training.recipe import load_recipe
 def test_the_default_recipe() -> None:
     recipe = load_recipe("deeplab_lite0", {"steps": 5})
     assert recipe.architecture == Architecture()
-    assert recipe.size == recipe.augment.frame == (480, 640)
+    assert recipe.size == recipe.augment.frame == (384, 512)
     assert len(recipe.labels) == 11
     assert recipe.loop.steps == 5
     assert [entry["set"] for entry in recipe.data] == ["camvid", "idd_lite"]

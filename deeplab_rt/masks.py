@@ -11,9 +11,6 @@ The two inner loops are compiled by Numba on first use and cached on disk.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -77,47 +74,12 @@ def masks_from_logits(
     logits = np.ascontiguousarray(logits, np.float32)
     rows, cols = _axis(logits.shape[1], height), _axis(logits.shape[2], width)
     out = [np.empty(size, np.uint8) for _ in range(3)]
-    _in_bands(
-        logits.shape[1],
-        height * width,
-        lambda first, last: _label_cells(
-            logits, first, last, *rows, *cols, labels.drivable_lut, labels.objects_lut, *out
-        ),
-    )
+    _label_cells(logits, *rows, *cols, labels.drivable_lut, labels.objects_lut, *out)
     probability = None
     if confidence:
         probability = np.empty(size, np.uint8)
         _confidence(logits, *_sources(rows), *_sources(cols), probability)
     return Masks(out[0], out[1], out[2], probability)
-
-
-THREADS = min(4, len(os.sched_getaffinity(0)))
-PIXELS_A_THREAD = 150_000  # below this, waking a thread costs more than it saves
-
-
-def _in_bands(rows: int, pixels: int, work: Callable[[int, int], None]) -> None:
-    """Do ``work(first, last)`` for bands of the grid's rows, on as many threads as the mask is worth.
-
-    The network is done by now, so its cores are free. Each thread takes every n-th band: sky and
-    road, where there is little to do, lie in bands of their own.
-    """
-    threads = max(1, min(THREADS, pixels // PIXELS_A_THREAD))
-    bands = 4 * threads if threads > 1 else 1
-    edges = [rows * band // bands for band in range(bands + 1)]
-
-    def share(thread: int) -> None:
-        for band in range(thread, bands, threads):
-            work(edges[band], edges[band + 1])
-
-    helpers = [_pool().submit(share, thread) for thread in range(1, threads)]
-    share(0)
-    for helper in helpers:
-        helper.result()
-
-
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="masks")
 
 
 Axis = tuple[np.ndarray, np.ndarray]
@@ -155,8 +117,6 @@ _jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
 @_jit
 def _label_cells(
     logits: np.ndarray,
-    first: int,
-    last: int,
     row_starts: np.ndarray,
     row_weights: np.ndarray,
     col_starts: np.ndarray,
@@ -167,51 +127,48 @@ def _label_cells(
     drivable: np.ndarray,
     objects: np.ndarray,
 ) -> None:
-    # The cells of grid rows first to last - 1; their lower corners are in row last, if there is one.
     classes, grid_h, grid_w = logits.shape
     one = np.float32(1)
     best = np.empty(grid_w, np.float32)
-    winner = np.empty((min(last + 1, grid_h) - first, grid_w), np.uint8)
-    for row in range(len(winner)):
-        y = first + row
+    winner = np.empty((grid_h, grid_w), np.uint8)
+    for y in range(grid_h):
         for x in range(grid_w):
             best[x] = logits[0, y, x]
-            winner[row, x] = 0
+            winner[y, x] = 0
         for c in range(1, classes):
             for x in range(grid_w):
                 value = logits[c, y, x]
                 better = value > best[x]
                 best[x] = value if better else best[x]
-                winner[row, x] = np.uint8(c) if better else winner[row, x]
+                winner[y, x] = np.uint8(c) if better else winner[y, x]
 
     candidates = np.zeros(classes, np.int64)
     corners = np.empty((classes, 4), np.float32)
-    for y0 in range(first, last):
+    for y0 in range(grid_h):
         row_from, row_to = row_starts[y0], row_starts[y0 + 1]
         if row_from == row_to:
             continue
         y1 = min(y0 + 1, grid_h - 1)
-        upper, lower = winner[y0 - first], winner[y1 - first]
         x0 = 0
         while x0 < grid_w:
             x1 = min(x0 + 1, grid_w - 1)
-            win = upper[x0]
-            if upper[x1] == win and lower[x0] == win and lower[x1] == win:
+            win = winner[y0, x0]
+            if winner[y0, x1] == win and winner[y1, x0] == win and winner[y1, x1] == win:
                 # Extend over all the cells to the right that agree on the same class: one fill.
-                end = x0
+                last = x0
                 while (
-                    end + 1 < grid_w
-                    and upper[min(end + 2, grid_w - 1)] == win
-                    and lower[min(end + 2, grid_w - 1)] == win
+                    last + 1 < grid_w
+                    and winner[y0, min(last + 2, grid_w - 1)] == win
+                    and winner[y1, min(last + 2, grid_w - 1)] == win
                 ):
-                    end += 1
-                col_from, col_to = col_starts[x0], col_starts[end + 1]
+                    last += 1
+                col_from, col_to = col_starts[x0], col_starts[last + 1]
                 label = np.uint8(win + 1)
                 for y in range(row_from, row_to):
                     labels[y, col_from:col_to] = label
                     drivable[y, col_from:col_to] = drivable_lut[label]
                     objects[y, col_from:col_to] = objects_lut[label]
-                x0 = end + 1
+                x0 = last + 1
                 continue
 
             # A class whose largest corner is below another's smallest corner cannot win in this cell.

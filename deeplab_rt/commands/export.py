@@ -25,7 +25,10 @@ def add_parser(subparsers: Any) -> None:
         help="label set, shipped or a YAML file (default: the checkpoint's own)",
     )
     parser.add_argument(
-        "--size", type=size_argument, metavar="WxH", help="network input size (default: the checkpoint's own)"
+        "--size",
+        type=size_argument,
+        metavar="WxH",
+        help="network input size (default: the checkpoint's own)",
     )
     parser.add_argument(
         "--output-stride",

@@ -20,6 +20,14 @@ def test_the_default_recipe() -> None:
     assert [entry["set"] for entry in recipe.data] == ["camvid", "idd_lite"]
 
 
+def test_the_fast_recipe_tunes_the_same_network_for_less_than_half_the_pixels() -> None:
+    default, fast = load_recipe("deeplab_lite0"), load_recipe("deeplab_lite0_fast")
+    assert fast.architecture == default.architecture
+    assert 2 * fast.size[0] * fast.size[1] < default.size[0] * default.size[1]
+    assert fast.augment.frame == fast.size
+    assert fast.init.endswith("model.safetensors")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -38,7 +38,7 @@ NARROW = replace(BASE, aspp_channels=96, decoder_channels=96, decoder_convs=1)
 THIN = replace(
     BASE, aspp_channels=64, aspp_rates=(12,), low_channels=32, decoder_channels=64, decoder_convs=1
 )
-MOBILE = replace(BASE, encoder="mobilenet_v2")
+BASE_32, NARROW_32, THIN_32 = (replace(a, output_stride=32) for a in (BASE, NARROW, THIN))
 
 Size = tuple[int, int]
 """Height and width of the network's input."""
@@ -50,20 +50,17 @@ ARRANGEMENTS: dict[str, tuple[Architecture, Size]] = {
     "lite0 /16, 96 channels": (replace(BASE, aspp_channels=96, decoder_channels=96), DEFAULT),
     "lite0 /16, 96 channels, 1 decoder conv": (NARROW, DEFAULT),
     "lite0 /16, 64 channels, 1 rate, 1 decoder conv": (THIN, DEFAULT),
-    "lite0 /32, 128 channels": (replace(BASE, output_stride=32), DEFAULT),
-    "lite0 /32, 96 channels, 1 decoder conv": (replace(NARROW, output_stride=32), DEFAULT),
-    "lite0 /32, 64 channels, 1 rate, 1 decoder conv": (replace(THIN, output_stride=32), DEFAULT),
-    "lite0 /32, 128 channels, 448x320": (replace(BASE, output_stride=32), SMALL),
-    "lite0 /32, 96 channels, 1 decoder conv, 448x320": (replace(NARROW, output_stride=32), SMALL),
+    "lite0 /32, 128 channels": (BASE_32, DEFAULT),
+    "lite0 /32, 96 channels, 1 decoder conv": (NARROW_32, DEFAULT),
+    "lite0 /32, 64 channels, 1 rate, 1 decoder conv": (THIN_32, DEFAULT),
+    "lite0 /32, 128 channels, 448x320": (BASE_32, SMALL),
+    "lite0 /32, 96 channels, 1 decoder conv, 448x320": (NARROW_32, SMALL),
     "lite0 /16, 128 channels, 448x320": (BASE, SMALL),
     "lite0 /16, 128 channels, 352x256": (BASE, LEAST),
-    "lite0 /32, 96 channels, 1 decoder conv, 384x288": (
-        replace(NARROW, output_stride=32),
-        (288, 384),
-    ),
-    "mobilenet_v2 /16, 128 channels": (MOBILE, DEFAULT),
+    "lite0 /32, 96 channels, 1 decoder conv, 384x288": (NARROW_32, (288, 384)),
+    "mobilenet_v2 /16, 128 channels": (replace(BASE, encoder="mobilenet_v2"), DEFAULT),
     "mobilenet_v2 /32, 96 channels, 1 decoder conv": (
-        replace(NARROW, encoder="mobilenet_v2", output_stride=32),
+        replace(NARROW_32, encoder="mobilenet_v2"),
         DEFAULT,
     ),
 }

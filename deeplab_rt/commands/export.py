@@ -28,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
         "--size",
         type=size_argument,
         metavar="WxH",
-        help="network input size (default: the checkpoint's own)",
+        help="network input size (default: the checkpoint's own, 640x480 where it tells none)",
     )
     parser.add_argument(
         "--output-stride",

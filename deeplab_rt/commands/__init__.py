@@ -30,6 +30,10 @@ COMMANDS = (
 )
 
 
+NEED_TRAIN = ("eval", "export", "quantize", "train")
+"""Commands for which the extra ``train`` has to be installed."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line.
 
@@ -50,6 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(modules[args.command].run(args))
     except DeeplabError as error:
         print(f"deeplab_rt {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if args.command not in NEED_TRAIN or (error.name or "").startswith("deeplab_rt"):
+            raise
+        print(
+            f"deeplab_rt {args.command}: the package {error.name} is not installed; "
+            "`pip install '.[train]'` in the repository brings it",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print(f"deeplab_rt {args.command}: interrupted", file=sys.stderr)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,3 +129,20 @@ def test_one_clear_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command", ["train deeplab_lite0 -o run", "export w.pt -o m", "quantize --frames f"]
+)
+def test_a_missing_package_is_named_with_what_brings_it(command: str) -> None:
+    # A process of its own: in this one torch is loaded.
+    program = (
+        "import sys; sys.modules['torch'] = None; from deeplab_rt.commands import main; "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *command.split()], capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert "torch is not installed; `pip install '.[train]'`" in ended.stderr

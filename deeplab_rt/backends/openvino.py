@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
-from deeplab_rt.backends.base import BackendInfo, MaskRequest, check_frames
+from deeplab_rt.backends.base import BackendInfo, Channels, MaskRequest, check_frames
+from deeplab_rt.backends.channel_order import swap_channels
 from deeplab_rt.errors import BackendError, ModelError
 from deeplab_rt.masks import Masks, masks_from_logits, warm_up
 from deeplab_rt.model_store import Model, cache_dir, check_input_size
@@ -22,7 +23,9 @@ class OpenVINOBackend:
     """One network compiled by OpenVINO for this CPU; meets :class:`~.base.Backend`.
 
     Frames are evaluated one after the other: on a CPU a batch gains nothing over single frames.
-    Two may be in flight, so that one's masks are made while the next one is in the network.
+    Two may be in flight, so that one's masks are made while the next one is in the network. A frame
+    is resized straight into the network's input whatever its channel order: BGR and RGB frames have
+    a compiled network each, the one for RGB from the first such frame on.
     """
 
     max_batch = 1
@@ -35,76 +38,25 @@ class OpenVINOBackend:
         input_size: tuple[int, int] | None = None,
         threads: int | None = None,
     ) -> None:
-        """Compile the model, through OpenVINO's own cache in :func:`~deeplab_rt.model_store.cache_dir`.
-
-        Args:
-            model: whose file is compiled.
-            precision: ``fp32`` (exact), ``bf16`` (fp32 weights, bf16 arithmetic), ``int8``
-                (what is not quantised runs in bf16 where the CPU has it), or ``auto``: the model's
-                own choice for a CPU.
-            input_size: (height, width) of the network's input; None for the manifest's.
-            threads: inference threads; None lets OpenVINO take every core it may use.
-
-        Raises:
-            BackendError: OpenVINO is not installed, the CPU lacks the precision, or OpenVINO cannot
-                read or compile the model.
-            ModelError: the model has no file of that precision, or the size is not one it takes.
-        """
-        try:
-            import openvino as ov
-        except ImportError as error:
-            raise BackendError(
-                f"the CPU backend needs OpenVINO ({error}); install it with `pip install openvino`"
-            ) from None
-        if precision == "auto":
-            precision = model.cpu_precision
-        if precision not in PRECISIONS:
-            raise ModelError(
-                f"precision {precision!r} is not one of auto, {', '.join(PRECISIONS)} on a CPU"
-            )
-        path = model.file("int8" if precision == "int8" else "fp32")
-        height, width = check_input_size(input_size or model.input_size)
-        core = ov.Core()
-        if precision == "bf16" and "BF16" not in core.get_property(
-            "CPU", "OPTIMIZATION_CAPABILITIES"
-        ):
-            raise BackendError("this CPU has no bf16 arithmetic; take precision fp32 or int8")
-        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-        if precision == "fp32":
-            config["INFERENCE_PRECISION_HINT"] = "f32"
-        if threads is not None:
-            config["INFERENCE_NUM_THREADS"] = threads
-        cache = cache_dir() / "openvino"
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            config["CACHE_DIR"] = str(cache)
-        except OSError:
-            pass  # a read-only home costs a second at every start and nothing else
-        try:
-            network = core.read_model(path)
-            network.reshape({0: [1, height, width, 3]})
-            compiled = core.compile_model(network, "CPU", config)
-        except RuntimeError as error:
-            raise BackendError(f"{path}: OpenVINO cannot use it: {_last_line(error)}") from None
-        classes = compiled.output(0).shape[1]
-        if classes != len(model.labels):
-            raise ModelError(
-                f"{path}: the network gives {classes} classes, the manifest names "
-                f"{len(model.labels)} labels"
-            )
-        self._slots = [_Slot(compiled, (height, width), ov.Tensor) for _ in range(self.depth)]
+        """Compile the model for BGR frames; arguments and errors as :func:`compile_network`'s."""
+        self._compile: Callable[[Channels], Any] = lambda channels: compile_network(
+            model, precision, input_size, threads, channels
+        )
+        compiled = self._compile("bgr")
+        self._compiled = {"bgr": compiled}
+        batch, height, width, _ = compiled.input(0).shape
+        self._input_size = (height, width)
+        self._slots = [_Slot((batch, height, width, 3)) for _ in range(self.depth)]
         self._free = deque(self._slots)
         self._busy: deque[_Slot] = deque()
-        self._compiled = compiled
-        self._input_size = (height, width)
         warm_up()
-        self._slots[0].infer.infer()
+        self._request(self._slots[0], "bgr").infer()
         self.info = BackendInfo(
             name="openvino",
-            device=str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip(),
-            precision=precision,
-            input_size=(height, width),
-            version=ov.__version__,
+            device=_cpu_name(),
+            precision=model.cpu_precision if precision == "auto" else precision,
+            input_size=self._input_size,
+            version=_openvino().__version__,
             details={
                 "arithmetic": str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string()),
                 "threads": int(compiled.get_property("INFERENCE_NUM_THREADS")),
@@ -115,23 +67,31 @@ class OpenVINOBackend:
         check_frames(frames, self.max_batch)
         if not self._free:
             raise BackendError(f"{self.depth} frames are in flight already: collect first")
-        started = time.perf_counter()
         frame = frames[0]
-        slot = self._free.popleft()
-        height, width = self._input_size
-        if frame.shape[:2] != self._input_size:
-            frame = cv2.resize(
-                frame, (width, height), dst=slot.resized, interpolation=cv2.INTER_LINEAR
-            )
-        if request.channels == "bgr":
-            cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=slot.image)
-        else:
+        slot = self._free[0]
+        slot.infer = self._request(slot, request.channels)
+        started = time.perf_counter()
+        if frame.shape[:2] == self._input_size:
             np.copyto(slot.image, frame)
+        else:
+            height, width = self._input_size
+            cv2.resize(frame, (width, height), dst=slot.image, interpolation=cv2.INTER_LINEAR)
         slot.request = request
-        slot.size = request.size or frames[0].shape[:2]
+        slot.size = request.size or frame.shape[:2]
         slot.preprocess_ms = 1e3 * (time.perf_counter() - started)
         slot.infer.start_async()
-        self._busy.append(slot)
+        self._busy.append(self._free.popleft())
+
+    def _request(self, slot: _Slot, channels: Channels) -> Any:
+        """The slot's evaluation of a network for that channel order, made when first asked for."""
+        if channels not in self._compiled:
+            self._compiled[channels] = self._compile(channels)
+        if channels not in slot.requests:
+            slot.requests[channels] = self._compiled[channels].create_infer_request()
+            slot.requests[channels].set_input_tensor(
+                _openvino().Tensor(slot.batch, shared_memory=True)
+            )
+        return slot.requests[channels]
 
     def collect(self) -> list[Masks]:
         if not self._busy:
@@ -160,21 +120,19 @@ class OpenVINOBackend:
             self._busy.popleft().infer.wait()
         self._slots.clear()
         self._free.clear()
-        self._compiled = None
+        self._compiled.clear()
 
 
 class _Slot:
     """The buffers of one frame in flight; the network reads and writes them in place."""
 
-    def __init__(self, compiled: Any, input_size: tuple[int, int], tensor: Any) -> None:
-        height, width = input_size
-        self.infer = compiled.create_infer_request()
-        self.resized = np.empty((height, width, 3), np.uint8)
-        batch = np.zeros((1, height, width, 3), np.uint8)
-        self.image = batch[0]
-        self.infer.set_input_tensor(tensor(batch, shared_memory=True))
+    def __init__(self, shape: tuple[int, int, int, int]) -> None:
+        self.batch = np.zeros(shape, np.uint8)
+        self.image = self.batch[0]
+        self.requests: dict[str, Any] = {}  # by channel order, all reading ``batch``
+        self.infer: Any = None  # the one of this frame
         self.request: MaskRequest | None = None
-        self.size: tuple[int, int] = input_size
+        self.size: tuple[int, int] = self.image.shape[:2]
         self.preprocess_ms = 0.0
 
     @property
@@ -182,6 +140,87 @@ class _Slot:
         """float32 [C, h, w]; a view that the next evaluation of this slot overwrites."""
         logits: np.ndarray = self.infer.get_output_tensor(0).data[0]
         return logits
+
+
+def compile_network(
+    model: Model,
+    precision: str = "auto",
+    input_size: tuple[int, int] | None = None,
+    threads: int | None = None,
+    channels: Channels = "rgb",
+) -> Any:
+    """Compile a model's file, through OpenVINO's own cache in :func:`~deeplab_rt.model_store.cache_dir`.
+
+    Args:
+        model: whose file is compiled.
+        precision: ``fp32`` (exact), ``bf16`` (fp32 weights, bf16 arithmetic), ``int8``
+            (what is not quantised runs in bf16 where the CPU has it), or ``auto``: the model's
+            own choice for a CPU.
+        input_size: (height, width) of the network's input; None for the manifest's.
+        threads: inference threads; None lets OpenVINO take every core it may use.
+        channels: order of the channels that the network is to take.
+
+    Returns:
+        An ``openvino.CompiledModel`` of uint8 [1, H, W, 3] to float32 [1, C, H/4, W/4].
+
+    Raises:
+        BackendError: OpenVINO is not installed, the CPU lacks the precision, or OpenVINO cannot
+            read or compile the model.
+        ModelError: the model has no file of that precision, another number of classes than labels,
+            or the size is not one it takes.
+    """
+    ov = _openvino()
+    if precision == "auto":
+        precision = model.cpu_precision
+    if precision not in PRECISIONS:
+        raise ModelError(
+            f"precision {precision!r} is not one of auto, {', '.join(PRECISIONS)} on a CPU"
+        )
+    path = model.file("int8" if precision == "int8" else "fp32")
+    height, width = check_input_size(input_size or model.input_size)
+    core = ov.Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise BackendError("this CPU has no bf16 arithmetic; take precision fp32 or int8")
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if precision == "fp32":
+        config["INFERENCE_PRECISION_HINT"] = "f32"
+    if threads is not None:
+        config["INFERENCE_NUM_THREADS"] = threads
+    cache = cache_dir() / "openvino"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        config["CACHE_DIR"] = str(cache)
+    except OSError:
+        pass  # a read-only home costs a second at every start and nothing else
+    try:
+        network = core.read_model(path)
+        network.reshape({0: [1, height, width, 3]})
+        if channels == "bgr":
+            swap_channels(network)
+        compiled = core.compile_model(network, "CPU", config)
+    except RuntimeError as error:
+        raise BackendError(f"{path}: OpenVINO cannot use it: {_last_line(error)}") from None
+    classes = compiled.output(0).shape[1]
+    if classes != len(model.labels):
+        raise ModelError(
+            f"{path}: the network gives {classes} classes, the manifest names "
+            f"{len(model.labels)} labels"
+        )
+    return compiled
+
+
+def _openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise BackendError(
+            f"the CPU backend needs OpenVINO ({error}); install it with `pip install openvino`"
+        ) from None
+    return openvino
+
+
+def _cpu_name() -> str:
+    return str(_openvino().Core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
 
 
 def _last_line(error: Exception) -> str:

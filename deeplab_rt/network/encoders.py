@@ -142,6 +142,7 @@ class InvertedResidualEncoder(Encoder):
     ) -> None:
         super().__init__()
         stem = 32
+        self.repeats = [stage.repeats for stage in stages]
         plan = _StridePlan(options)
         padding = 0 if options.pad_first else 1
         self.stem = conv_norm_act(3, stem, 3, stride=2, padding=padding, act=nn.ReLU6, eps=eps)
@@ -295,6 +296,19 @@ def lite_stages(width: float = 1.0, depth: float = 1.0) -> list[Stage]:
     ]
 
 
+def slim_stages() -> list[Stage]:
+    """EfficientNet-Lite0 for segmentation: the same widths between blocks, fewer channels in them.
+
+    The late stages, which feed a thousand ImageNet classes there, lose the most: half of their
+    expansion, as in MobileNetV3's segmentation networks (arXiv:1905.02244, section 6.4), and two of
+    the four blocks at output stride 32. An expansion of 4 instead of 6 before them.
+    """
+    expand = (1, 4, 4, 4, 4, 3, 3)
+    stages = [replace(stage, expand=e) for stage, e in zip(lite_stages(), expand, strict=True)]
+    stages[5] = replace(stages[5], repeats=2)
+    return stages
+
+
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -318,17 +332,18 @@ LITE_SCALES = {
 """Width and depth of each EfficientNet-Lite, relative to the first."""
 
 
-def _lite(width: float, depth: float) -> EncoderEntry:
+def _lite(stages: list[Stage]) -> EncoderEntry:
     # TensorFlow's EfficientNets have a BatchNorm epsilon of 1e-3 and take (x - 127) / 128.
     return EncoderEntry(
-        lambda options: InvertedResidualEncoder(lite_stages(width, depth), options, eps=1e-3),
+        lambda options: InvertedResidualEncoder(stages, options, eps=1e-3),
         mean=(127.0, 127.0, 127.0),
         std=(128.0, 128.0, 128.0),
     )
 
 
 ENCODERS: dict[str, EncoderEntry] = {
-    **{name: _lite(width, depth) for name, (width, depth) in LITE_SCALES.items()},
+    **{name: _lite(lite_stages(*scale)) for name, scale in LITE_SCALES.items()},
+    "efficientnet_lite0_slim": _lite(slim_stages()),
     "mobilenet_v2": EncoderEntry(
         lambda options: InvertedResidualEncoder(_MOBILENET_V2, options, eps=1e-5)
     ),

@@ -170,16 +170,19 @@ class DeepLab(nn.Module):
             tensor = torch.tensor(value, dtype=torch.float32).view(1, 3, 1, 1)
             self.register_buffer(name, tensor, persistent=False)
 
+    def normalise(self, image: Tensor) -> Tensor:
+        """uint8 [N, H, W, 3] RGB to the encoder's float [N, 3, H, W]."""
+        # Cast before transposing: TensorRT takes uint8 inputs only into a Cast. The permuted view of
+        # NHWC pixels is channels_last already, so no copy is made for it.
+        return (image.to(self.mean.dtype).permute(0, 3, 1, 2) - self.mean) / self.std
+
     def forward(self, image: Tensor) -> Tensor:
         """uint8 [N, H, W, 3] RGB to float [N, classes, H/4, W/4].
 
         H and W are multiples of the output stride. The labels are the argmax of these logits
         upsampled bilinearly (``align_corners=False``) to the frame.
         """
-        # Cast before transposing: TensorRT takes uint8 inputs only into a Cast. The permuted view of
-        # NHWC pixels is channels_last already, so no copy is made for it.
-        x = (image.to(self.mean.dtype).permute(0, 3, 1, 2) - self.mean) / self.std
-        low, high = self.encoder(x)
+        low, high = self.encoder(self.normalise(image))
         high = self.aspp(high)
         if self.decoder is not None:
             logits: Tensor = self.classifier(self.decoder(low, high))

@@ -23,10 +23,13 @@ from deeplab_rt.errors import DataError
 from deeplab_rt.network.model import DeepLab
 from deeplab_rt.training.augment import AugmentOptions, photometric, warp
 from deeplab_rt.training.data import IGNORE, DataSet
+from deeplab_rt.training.distillation import Teacher, distillation_loss
 from deeplab_rt.training.losses import balanced_weights, segmentation_loss
 from deeplab_rt.training.metrics import Confusion
 
 Sample = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Batch = tuple[Tensor, Tensor, Tensor | None]
+"""Images uint8 [B, h, w, 3], groups int64 [B, h, w], and the teacher's logits where there is one."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class LoopOptions:
         ema: Decay of the averaged weights per step.
         balance: Exponent of the class weights, see :func:`balanced_weights`; 0 weighs all alike.
         jaccard: Weight of the soft Jaccard part of the loss.
+        distil: Weight of :func:`distillation_loss`, where the recipe names a teacher.
         rare_share: Share of the samples whose crop is drawn around a pixel of a rare group.
         seed: Of everything random.
         keep: Epoch checkpoints kept; older ones are deleted.
@@ -62,6 +66,7 @@ class LoopOptions:
     ema: float = 0.998
     balance: float = 0.1
     jaccard: float = 1.0
+    distil: float = 2.0
     rare_share: float = 0.5
     seed: int = 0
     keep: int = 3
@@ -130,13 +135,11 @@ def make_batch(
     return images, groups
 
 
-def _batches(
-    make: Callable[[int], tuple[Tensor, Tensor]], start: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    # One thread ahead of the network is enough: OpenCV and NumPy release the interpreter, and
-    # a sample costs a few per cent of its training.
+def _batches(make: Callable[[int], Batch], start: int) -> Iterator[Batch]:
+    # One thread ahead of the network is enough: OpenCV, NumPy and OpenVINO release the interpreter,
+    # and a sample costs a few per cent of its training.
     with ThreadPoolExecutor(1) as pool:
-        waiting: list[Future[tuple[Tensor, Tensor]]] = []
+        waiting: list[Future[Batch]] = []
         for step in count(start):
             waiting.append(pool.submit(make, step))
             if len(waiting) > 3:
@@ -247,6 +250,7 @@ class Trainer:
         folder: The run folder.
         augment: See :class:`AugmentOptions`.
         options: See :class:`LoopOptions`.
+        teacher: Whose soft labels are learned beside the pictures' own.
         metadata: Written into every epoch's file (:func:`deeplab_rt.network.checkpoints.describe`),
             so that each is a complete checkpoint.
         say: Receives a line of progress now and then.
@@ -262,6 +266,7 @@ class Trainer:
         augment: AugmentOptions,
         options: LoopOptions,
         *,
+        teacher: Teacher | None = None,
         metadata: Mapping[str, str] | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
@@ -272,6 +277,7 @@ class Trainer:
         self.folder = folder
         self.augment = augment
         self.options = options
+        self.teacher = teacher
         self.metadata = dict(metadata or {})
         self.say = say
         self.step = 0
@@ -372,6 +378,10 @@ class Trainer:
             total = total + loss * (source.per_batch / batch)
         return total
 
+    def _batch(self, step: int) -> Batch:
+        images, groups = make_batch(self.sources, self.augment, self.options, step)
+        return images, groups, self.teacher.logits(images) if self.teacher else None
+
     def run(self, until: float = 1.0) -> list[dict[str, Any]]:
         """Train until the schedule is done, or until ``until`` of it.
 
@@ -385,14 +395,12 @@ class Trainer:
         forward: Callable[[Tensor], Tensor] = (
             torch.compile(self.model) if self.options.compile else self.model
         )
-        batches = _batches(
-            lambda step: make_batch(self.sources, self.augment, self.options, step), self.step
-        )
+        batches = _batches(self._batch, self.step)
         records: list[dict[str, Any]] = []
         losses: list[float] = []
         clock = time.monotonic()
         while self.progress < until:
-            images, groups = next(batches)
+            images, groups, taught = next(batches)
             # Dropout too is a function of the step: a resumed run goes the same way.
             torch.manual_seed((self.options.seed << 32) + self.step)
             self.model.train()
@@ -402,6 +410,9 @@ class Trainer:
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 logits = forward(images.to(self.device))
             loss = self._loss(logits, groups.to(self.device))
+            if taught is not None:
+                taught = taught.to(self.device)
+                loss = loss + self.options.distil * distillation_loss(logits, taught)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise DataError(

@@ -19,7 +19,17 @@ from deeplab_rt.training.data import DataSet, load_data_set
 from deeplab_rt.training.loop import LoopOptions, Source
 
 Options = TypeVar("Options", AugmentOptions, LoopOptions)
-KEYS = ("labels", "architecture", "input", "init", "data", "validation", "augment", "loop")
+KEYS = (
+    "labels",
+    "architecture",
+    "input",
+    "init",
+    "teacher",
+    "data",
+    "validation",
+    "augment",
+    "loop",
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,7 @@ class Recipe:
         architecture: The network.
         size: Height and width of the network's input.
         init: "imagenet", "random", or the path of a checkpoint to start from.
+        teacher: Name or directory of a model to learn soft labels from; empty for none.
         augment: See :class:`AugmentOptions`.
         loop: See :class:`LoopOptions`.
         data: Entries {set, root, per_batch, split}.
@@ -41,6 +52,7 @@ class Recipe:
     architecture: Architecture
     size: tuple[int, int]
     init: str
+    teacher: str
     augment: AugmentOptions
     loop: LoopOptions
     data: tuple[Mapping[str, Any], ...]
@@ -52,10 +64,15 @@ class Recipe:
         Raises:
             DataError: See :func:`load_data_set` and :meth:`DataSet.read`.
         """
+        sets = self.training_sets(root)
         return [
-            Source(_load(entry, root, "train", self.labels), int(entry.get("per_batch", 8)))
-            for entry in self.data
+            Source(data, int(entry.get("per_batch", 8)))
+            for entry, data in zip(self.data, sets, strict=True)
         ]
+
+    def training_sets(self, root: Path) -> list[DataSet]:
+        """The training data's files."""
+        return [_load(entry, root, "train", self.labels) for entry in self.data]
 
     def validation_sets(self, root: Path) -> list[DataSet]:
         """The validation data."""
@@ -122,6 +139,7 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
         architecture=Architecture.from_dict(data.get("architecture", {})),
         size=frame,
         init=str(data.get("init", "imagenet")),
+        teacher=str(data.get("teacher", "")),
         augment=_options(AugmentOptions, {"frame": frame} | data.get("augment", {}), "augment"),
         loop=_options(LoopOptions, data.get("loop", {}) | dict(overrides or {}), "loop"),
         data=tuple(data["data"]),

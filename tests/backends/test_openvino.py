@@ -86,6 +86,20 @@ def test_read_only_and_strided_frames(backend: OpenVINOBackend, palette_model: M
         assert np.array_equal(view.labels, copied.labels)
 
 
+def test_either_channel_order_gives_the_same_masks(
+    backend: OpenVINOBackend, palette_model: Model
+) -> None:
+    """In turns, resized and not: each order has a network of its own, over the same buffers."""
+    for seed, size in ((5, (96, 128)), (6, (50, 70)), (7, (96, 128))):
+        frame = noise(seed, size)
+        masks = []
+        for channels, image in (("bgr", frame), ("rgb", frame[..., ::-1].copy())):
+            backend.submit([image], MaskRequest(palette_model.labels, channels=channels))  # type: ignore[arg-type]
+            masks += backend.collect()
+        assert (masks[0].labels != masks[1].labels).mean() < 1e-4
+        assert masks[0].size == size
+
+
 def test_close_drops_what_is_in_flight(palette_model: Model) -> None:
     backend = OpenVINOBackend(palette_model)
     backend.submit([noise(0)], MaskRequest(palette_model.labels))

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deeplab_rt.commands import main
+from deeplab_rt.labels import load_label_set
 from deeplab_rt.model_store import load_model
+from deeplab_rt.network.checkpoints import describe, save_checkpoint
+from deeplab_rt.network.encoders import ENCODERS, EncoderEntry, InvertedResidualEncoder
+from deeplab_rt.network.model import DeepLab
+from tests.network.tiny import STAGES, TINY
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +153,34 @@ def test_a_missing_package_is_named_with_what_brings_it(command: str) -> None:
     assert ended.returncode == 1
     assert len(ended.stderr.splitlines()) == 1
     assert "torch is not installed; `pip install '.[train]'`" in ended.stderr
+
+
+def test_a_narrower_network_starts_from_a_wider_one_and_learns_from_its_model(
+    model: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stages = [replace(stage, expand=4) for stage in STAGES]
+    entry = EncoderEntry(lambda options: InvertedResidualEncoder(stages, options, eps=1e-5))
+    monkeypatch.setitem(ENCODERS, "tiny_wide", entry)
+    wide = DeepLab(replace(TINY, encoder="tiny_wide"), 3)
+    labels = load_label_set(str(pictures / "labels.yaml"))
+    save_checkpoint(tmp_path / "wide.safetensors", wide, describe(wide, labels, (64, 96)))
+    recipe = yaml.safe_load((pictures / "recipe.yaml").read_text())
+    recipe["init"] = str(tmp_path / "wide.safetensors")
+    recipe["teacher"] = str(model)
+    path = tmp_path / "slim.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    command = ["train", str(path), "--data", str(pictures), "--steps", "40"]
+    assert main([*command, "-o", str(tmp_path / "run")]) == 0
+    assert "of a block's variance lost at most" in capsys.readouterr().out
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    losses = [record["loss"] for record in log]
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+
+    recipe["teacher"] = "deeplab_lite0"
+    path.write_text(yaml.safe_dump(recipe))
+    assert main([*command, "-o", str(tmp_path / "other")]) == 1
+    assert "expected the recipe's labels: sky, road, sign" in capsys.readouterr().err

@@ -144,6 +144,7 @@ def _label_cells(
 
     candidates = np.zeros(classes, np.int64)
     corners = np.empty((classes, 4), np.float32)
+    above, below = np.empty(classes, np.float32), np.empty(classes, np.float32)
     for y0 in range(grid_h):
         row_from, row_to = row_starts[y0], row_starts[y0 + 1]
         if row_from == row_to:
@@ -188,18 +189,36 @@ def _label_cells(
                     corners[count, 2] = d
                     corners[count, 3] = e
                     count += 1
-            for y in range(row_from, row_to):
-                wy1 = row_weights[y]
-                wy0 = one - wy1
-                for x in range(col_starts[x0], col_starts[x0 + 1]):
-                    wx1 = col_weights[x]
-                    wx0 = one - wx1
+            for x in range(col_starts[x0], col_starts[x0 + 1]):
+                wx1 = col_weights[x]
+                wx0 = one - wx1
+                # Who wins at the upper and at the lower end of a column of pixels wins between.
+                highest_above = highest_below = np.float32(-np.inf)
+                top_above = top_below = 0
+                for k in range(count):
+                    above[k] = wx0 * corners[k, 0] + wx1 * corners[k, 1]
+                    below[k] = wx0 * corners[k, 2] + wx1 * corners[k, 3]
+                    if above[k] > highest_above:
+                        highest_above = above[k]
+                        top_above = k
+                    if below[k] > highest_below:
+                        highest_below = below[k]
+                        top_below = k
+                if top_above == top_below:
+                    label = np.uint8(candidates[top_above] + 1)
+                    is_drivable, is_object = drivable_lut[label], objects_lut[label]
+                    for y in range(row_from, row_to):
+                        labels[y, x] = label
+                        drivable[y, x] = is_drivable
+                        objects[y, x] = is_object
+                    continue
+                for y in range(row_from, row_to):
+                    wy1 = row_weights[y]
+                    wy0 = one - wy1
                     top_value = np.float32(-np.inf)
                     top = 0
                     for k in range(count):
-                        value = wy0 * (wx0 * corners[k, 0] + wx1 * corners[k, 1]) + wy1 * (
-                            wx0 * corners[k, 2] + wx1 * corners[k, 3]
-                        )
+                        value = wy0 * above[k] + wy1 * below[k]
                         if value > top_value:
                             top_value = value
                             top = k

@@ -24,6 +24,7 @@ from deeplab_rt.bench.machine import describe, in_words, warn_if_busy
 from deeplab_rt.bench.run import read_frames
 from deeplab_rt.model_store import DEFAULT_MODEL
 from deeplab_rt.ros.images import decode_image, fill_image
+from deeplab_rt.ros.wire import serialise_image
 from deeplab_rt.segmenter import Segmenter
 
 SIZES = ((480, 640), (1080, 1920))
@@ -32,14 +33,11 @@ SIZES = ((480, 640), (1080, 1920))
 STEPS = {
     "deserialise": "copy: serialised message -> message's array",
     "decode": "no copy: a view of the message's bytes",
-    "resize, colour order": "{passes}",
+    "resize": "one pass: frame -> network's input; its first weights are in the frame's colour order",
     "network": "no copy: reads its input and leaves its logits where they are",
     "labels": "no copy: logits -> three masks, each pixel written once",
-    "fill messages": "copy: three masks -> three messages' arrays",
-    "serialise": "copy: three messages' arrays -> three serialised messages",
+    "serialise": "copy: three masks -> three serialised messages",
 }
-ONE_PASS = "copy: frame -> network's input, channels swapped on the way"
-TWO_PASSES = "copies: frame -> resized frame -> network's input, channels swapped on the way"
 
 
 def measure(segmenter: Segmenter, content: bytes, times: dict[str, list[float]]) -> None:
@@ -54,32 +52,24 @@ def measure(segmenter: Segmenter, content: bytes, times: dict[str, list[float]])
     message = timed("deserialise", lambda: deserialize_message(content, Image))
     frame, channels = timed("decode", lambda: decode_image(message))
     masks = segmenter.segment(frame, channels)
-    times["resize, colour order"].append(masks.timings["preprocess"])
+    times["resize"].append(masks.timings["preprocess"])
     times["network"].append(masks.timings["network"])
     times["labels"].append(masks.timings["labels"])
 
-    def fill() -> list[Image]:
-        messages = []
-        for mask in (masks.drivable, masks.objects, masks.labels):
-            messages.append(Image(header=message.header))
-            fill_image(messages[-1], mask, "mono8")
-        return messages
-
-    messages = timed("fill messages", fill)
-    timed("serialise", lambda: [serialize_message(one) for one in messages])
+    header = message.header
+    outputs = (masks.drivable, masks.objects, masks.labels)
+    timed("serialise", lambda: [serialise_image(header, mask, "mono8") for mask in outputs])
 
 
 def moved_mb(step: str, size: tuple[int, int], network: tuple[int, int], classes: int) -> float:
     """Megabytes read plus written, by the shapes of what goes in and out."""
     pixels, inputs = size[0] * size[1], network[0] * network[1]
-    resized = 3 * (pixels + inputs) if size != network else 0
     return {
         "deserialise": 6 * pixels,
         "decode": 0,
-        "resize, colour order": resized + 6 * inputs,
+        "resize": 3 * (pixels + inputs),
         "network": 3 * inputs + 4 * classes * inputs // 16,
         "labels": 4 * classes * inputs // 16 + 3 * pixels,
-        "fill messages": 6 * pixels,
         "serialise": 6 * pixels,
     }[step] / 1e6
 
@@ -114,9 +104,8 @@ def main() -> int:
         }
         print(f"\n{name}, network {network[1]}x{network[0]} {result['precision']}", file=sys.stderr)
         for step, what in STEPS.items():
-            text = what.format(passes=ONE_PASS if size == network else TWO_PASSES)
             moved = moved_mb(step, size, network, classes)
-            line = f"{step:21}{moved:7.2f} MB {medians[step]:7.3f} ms  {text}"
+            line = f"{step:21}{moved:7.2f} MB {medians[step]:7.3f} ms  {what}"
             print(line, file=sys.stderr)
         share = 100 * result[name]["all_but_network_of_frame"]
         print(f"all but the network: {others:.2f} ms, {share:.1f} % of the frame", file=sys.stderr)

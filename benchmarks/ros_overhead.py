@@ -27,6 +27,7 @@ from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.model_store import DEFAULT_MODEL
 from deeplab_rt.ros.drive import private_network
 from deeplab_rt.ros.images import decode_image, fill_image
+from deeplab_rt.ros.wire import serialise_image
 
 SIZES = ("640x480", "1920x1080")
 STAGES = ("transport", "wait", "decode", "preprocess", "network", "labels", "publish", "latency")
@@ -58,9 +59,7 @@ def alone(size: str, repeats: int) -> dict[str, float]:
 
     def publish() -> None:
         for _ in range(3):
-            out = Image(header=message.header)
-            fill_image(out, mask, "mono8")
-            serialize_message(out)
+            serialise_image(message.header, mask, "mono8")
 
     return {
         "deserialise": _median(lambda: deserialize_message(content, Image), repeats),

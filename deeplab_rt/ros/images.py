@@ -196,24 +196,29 @@ def _check_compressed(msg: Any, max_pixels: int) -> tuple[bytes, str, tuple[int,
     return data, kind, size
 
 
-def fill_image(msg: Any, image: np.ndarray, encoding: str) -> None:
-    """Fill the fields of a ROS ``sensor_msgs/Image``, all but its header.
-
-    ``data`` becomes an ``array('B')``: the only type that rclpy takes without looking at every
-    byte (ros2/rclpy#763).
+def describe_image(msg: Any, image: np.ndarray, encoding: str) -> None:
+    """Fill the fields of a ROS ``sensor_msgs/Image``, all but its header and its data.
 
     Args:
         msg: the message.
         image: uint8 [H, W] or [H, W, C].
         encoding: its name; not checked against the array.
     """
-    image = np.ascontiguousarray(image)
-    data = array("B")
-    data.frombytes(image.data.cast("B"))
     msg.height, msg.width = image.shape[:2]
     msg.encoding = encoding
     msg.is_bigendian = 0
     msg.step = image.nbytes // image.shape[0]
+
+
+def fill_image(msg: Any, image: np.ndarray, encoding: str) -> None:
+    """Fill the fields of a ROS ``sensor_msgs/Image``, all but its header.
+
+    ``data`` becomes an ``array('B')``: the only type that rclpy takes without looking at every
+    byte (ros2/rclpy#763). Arguments as :func:`describe_image`'s.
+    """
+    describe_image(msg, image, encoding)
+    data = array("B")
+    data.frombytes(np.ascontiguousarray(image).data.cast("B"))
     msg.data = data
 
 

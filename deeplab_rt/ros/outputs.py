@@ -18,7 +18,7 @@ from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks, overlay
 from deeplab_rt.ros import qos
 from deeplab_rt.ros.geometry import fill_camera_info
-from deeplab_rt.ros.images import fill_image
+from deeplab_rt.ros.wire import serialise_image
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass
@@ -59,6 +59,8 @@ class CameraOutputs:
 
     def publish_masks(self, masks: Masks, header: Any, info: CameraInfo | None) -> None:
         """Publish the masks of one frame under its header, and the calibration that fits them.
+
+        A mask that nobody listens to is not serialised.
 
         Raises:
             FrameError: ``info`` is of a camera that is not calibrated; the masks are out.
@@ -104,9 +106,9 @@ class CameraOutputs:
             self._node.destroy_lifecycle_publisher(self._publishers.pop())
 
     def _image(self, name: str, image: np.ndarray, encoding: str, header: Any) -> None:
-        message = Image(header=header)
-        fill_image(message, image, encoding)
-        self._images[name].publish(message)
+        publisher = self._images[name]
+        if publisher.get_subscription_count() > 0:
+            publisher.publish(serialise_image(header, image, encoding))
 
     def _publisher(self, kind: Any, name: str, latched: bool = False) -> Any:
         profile = qos.latched_qos() if latched else qos.mask_qos()

@@ -31,13 +31,14 @@ from deeplab_rt.training.run import train
 
 RECIPE = "deeplab_lite0"
 PRETRAINED = "efficientnet_lite0"
-"""The one encoder that pretrained weights are at hand for: the others are timed alone."""
+"""The one encoder that pretrained weights are at hand for: the others are timed alone here."""
 
 BASE = Architecture()
 NARROW = replace(BASE, aspp_channels=96, decoder_channels=96, decoder_convs=1)
 THIN = replace(
     BASE, aspp_channels=64, aspp_rates=(12,), low_channels=32, decoder_channels=64, decoder_convs=1
 )
+SLIM = replace(BASE, encoder="efficientnet_lite0_slim")
 BASE_32, NARROW_32, THIN_32 = (replace(a, output_stride=32) for a in (BASE, NARROW, THIN))
 
 Size = tuple[int, int]
@@ -58,6 +59,10 @@ ARRANGEMENTS: dict[str, tuple[Architecture, Size]] = {
     "lite0 /16, 128 channels, 448x320": (BASE, SMALL),
     "lite0 /16, 128 channels, 352x256": (BASE, LEAST),
     "lite0 /32, 96 channels, 1 decoder conv, 384x288": (NARROW_32, (288, 384)),
+    "slim /16, 128 channels, 640x480": (SLIM, LARGE),
+    "slim /16, 128 channels": (SLIM, DEFAULT),
+    "slim /16, 128 channels, 1 decoder conv": (replace(SLIM, decoder_convs=1), DEFAULT),
+    "slim /16, 128 channels, 352x256": (SLIM, LEAST),
     "mobilenet_v2 /16, 128 channels": (replace(BASE, encoder="mobilenet_v2"), DEFAULT),
     "mobilenet_v2 /32, 96 channels, 1 decoder conv": (
         replace(NARROW_32, encoder="mobilenet_v2"),

@@ -24,8 +24,8 @@ class ArchitectureError(DeeplabError):
 class Architecture:
     """Everything that fixes the network's layers and normalisation but its number of classes.
 
-    The defaults are this project's default model. The fields after ``decoder_separable`` exist
-    so that networks trained elsewhere can be rebuilt exactly.
+    The defaults are the network that this project's default model is narrowed from. The fields
+    after ``decoder_separable`` exist so that networks trained elsewhere can be rebuilt exactly.
 
     Args:
         encoder: A name in :data:`deeplab_rt.network.encoders.ENCODERS`.

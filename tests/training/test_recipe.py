@@ -13,11 +13,20 @@ from deeplab_rt.training.recipe import load_recipe
 
 def test_the_default_recipe() -> None:
     recipe = load_recipe("deeplab_lite0", {"steps": 5})
-    assert recipe.architecture == Architecture()
+    assert recipe.architecture == Architecture(encoder="efficientnet_lite0_slim")
     assert recipe.size == recipe.augment.frame == (384, 512)
     assert len(recipe.labels) == 11
     assert recipe.loop.steps == 5
     assert [entry["set"] for entry in recipe.data] == ["camvid", "idd_lite"]
+
+
+def test_the_wide_recipe_trains_what_the_default_is_narrowed_from() -> None:
+    wide, default = load_recipe("deeplab_lite0_wide"), load_recipe("deeplab_lite0")
+    assert wide.architecture == Architecture()
+    assert (wide.init, wide.teacher) == ("imagenet", "")
+    assert (wide.size, wide.augment, wide.data) == (default.size, default.augment, default.data)
+    assert default.init.startswith("runs/wide/")
+    assert default.teacher == "engines/wide"
 
 
 def test_the_fast_recipe_tunes_the_same_network_for_less_than_half_the_pixels() -> None:

@@ -97,10 +97,7 @@ def _fit(
     generator: torch.Generator,
 ) -> float:
     """Fill ``block`` from ``source`` so that on ``x`` it gives ``wanted`` as nearly as can be."""
-    if isinstance(source.expand, nn.Sequential) != isinstance(block.expand, nn.Sequential):
-        raise ArchitectureError(
-            "an expansion of 1; expected 2 or more where the trained block expands"
-        )
+    _check(source, block)
     hidden = source.depthwise(source.expand(x))
     target = wanted - x if block.residual else wanted
     places = torch.randperm(target[:, 0].numel(), generator=generator)[:PIXELS]
@@ -121,6 +118,26 @@ def _fit(
         source.project, block.project, fitted.T.float(), (goal - centre[keep] @ fitted).float()
     )
     return float(error)
+
+
+def _check(source: InvertedResidual, block: InvertedResidual) -> None:
+    if isinstance(source.expand, nn.Sequential) != isinstance(block.expand, nn.Sequential):
+        raise ArchitectureError(
+            "an expansion of 1; expected 2 or more where the trained block expands"
+        )
+    for part, fixed in (
+        ("depthwise", "kernel_size"),
+        ("depthwise", "dilation"),
+        ("project", "out_channels"),
+    ):
+        theirs, ours = (
+            getattr(one.get_submodule(f"{part}.conv"), fixed) for one in (source, block)
+        )
+        if theirs != ours:
+            raise ArchitectureError(
+                f"a {part} convolution's {fixed} is {ours} in the narrower network; expected the trained "
+                f"one's {theirs}: only hidden channels and repeats of inverted residuals may differ"
+            )
 
 
 def _at(features: Tensor, places: Tensor) -> Tensor:

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from deeplab_rt.errors import DataError
 from deeplab_rt.labels import LabelSet
-from deeplab_rt.model_store import load_model
-
-STEP = 32  # what a model's input sides are multiples of
+from deeplab_rt.model_store import SIZE_MULTIPLE, load_model
 
 
 class Teacher:
@@ -46,10 +44,9 @@ class Teacher:
                 f"teacher {found.name} tells {', '.join(found.labels.names)} apart; expected the "
                 f"recipe's labels: {', '.join(labels.names)}"
             )
-        self.size = tuple(max(STEP, round(side * scale / STEP) * STEP) for side in crop)
-        self._request = compile_network(
-            found, found.cpu_precision, (self.size[0], self.size[1])
-        ).create_infer_request()
+        rows, columns = (max(1, round(side * scale / SIZE_MULTIPLE)) for side in crop)
+        self.size = (rows * SIZE_MULTIPLE, columns * SIZE_MULTIPLE)
+        self._request = compile_network(found, input_size=self.size).create_infer_request()
 
     def logits(self, images: Tensor) -> Tensor:
         """uint8 [N, h, w, 3] RGB to float32 [N, classes, H/4, W/4] of the teacher's own size."""

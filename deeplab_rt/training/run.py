@@ -17,6 +17,7 @@ from deeplab_rt.network.checkpoints import (
     describe,
     load_checkpoint,
     load_matching,
+    read_state,
     save_checkpoint,
 )
 from deeplab_rt.network.encoders import load_imagenet_lite0
@@ -123,15 +124,14 @@ def train(
 
 def _start_from(path: Path, model: DeepLab, recipe: Recipe, data_root: Path) -> str:
     """Fill a network from a checkpoint; one of a wider encoder is narrowed. What was done, in words."""
-    trained = load_checkpoint(path).model
-    try:
-        same = trained.architecture.encoder == model.architecture.encoder
-        if not same and trained.classes == model.classes:
-            frames = _some_frames(recipe, data_root)
-            lost = narrow(trained, model, frames)
+    _, metadata = read_state(path)
+    theirs = json.loads(metadata.get("architecture", "{}")).get("encoder")
+    if theirs not in (None, recipe.architecture.encoder):
+        try:
+            lost = narrow(load_checkpoint(path).model, model, _some_frames(recipe, data_root))
             return f"{path}: narrowed, {max(lost):.0%} of a block's variance lost at most"
-    except ArchitectureError as error:
-        print(f"{path}: not narrowed: {error}")
+        except ArchitectureError as error:
+            print(f"{path}: not narrowed: {error}")
     return load_matching(model, path)
 
 

@@ -24,6 +24,7 @@ HALF = [replace(stage, expand=max(1, stage.expand // 2)) for stage in WIDE]
 SHORT = [replace(stage, repeats=min(stage.repeats, 2)) for stage in WIDE]
 OTHER = [replace(stage, channels=stage.channels + 8) for stage in WIDE]
 FLAT = [replace(stage, expand=1) for stage in WIDE]
+LARGE_KERNEL = [replace(stage, kernel=5) for stage in WIDE]
 MORE = [replace(stage, repeats=stage.repeats + 1) for stage in WIDE]
 
 
@@ -36,6 +37,7 @@ def _encoders(monkeypatch: pytest.MonkeyPatch) -> None:
         "other": OTHER,
         "more": MORE,
         "flat": FLAT,
+        "large kernel": LARGE_KERNEL,
     }.items():
         entry = EncoderEntry(lambda o, s=stages: InvertedResidualEncoder(s, o, eps=1e-5))  # type: ignore[misc]
         monkeypatch.setitem(ENCODERS, name, entry)
@@ -119,6 +121,7 @@ def test_a_block_that_adds_nothing_is_left_out(frames: Tensor) -> None:
     ("encoder", "message"),
     [
         ("other", "only hidden channels and repeats"),
+        ("large kernel", r"depthwise convolution's kernel_size is \(5, 5\)"),
         ("flat", "an expansion of 1; expected 2 or more"),
         ("more", "a stage of 2 blocks; expected 1 at most"),
         ("resnet50", "only encoders of inverted residuals"),

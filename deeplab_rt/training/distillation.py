@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from deeplab_rt.backends.openvino import compile_network
 from deeplab_rt.errors import DataError
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.model_store import SIZE_MULTIPLE, load_model
@@ -36,8 +37,6 @@ class Teacher:
     def __init__(
         self, model: str | Path, labels: LabelSet, crop: tuple[int, int], scale: float
     ) -> None:
-        from deeplab_rt.backends.openvino import compile_network
-
         found = load_model(model)
         if found.labels.names != labels.names:
             raise DataError(

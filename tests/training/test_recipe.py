@@ -26,7 +26,7 @@ def test_the_wide_recipe_trains_what_the_default_is_narrowed_from() -> None:
     assert (wide.init, wide.teacher) == ("imagenet", "")
     assert (wide.size, wide.augment, wide.data) == (default.size, default.augment, default.data)
     assert default.init.startswith("runs/wide/")
-    assert default.teacher == "engines/wide"
+    assert default.teacher == "deeplab_lite0_wide"
 
 
 def test_the_fast_recipe_tunes_the_same_network_for_less_than_half_the_pixels() -> None:

@@ -124,6 +124,11 @@ def train(
 
 def _start_from(path: Path, model: DeepLab, recipe: Recipe, data_root: Path) -> str:
     """Fill a network from a checkpoint; one of a wider encoder is narrowed. What was done, in words."""
+    if not path.is_file():
+        raise DataError(
+            f"recipe: init {path} does not exist; expected the weights of an earlier run (a shipped "
+            "recipe says of which), imagenet or random"
+        )
     _, metadata = read_state(path)
     theirs = json.loads(metadata.get("architecture", "{}")).get("encoder")
     if theirs not in (None, recipe.architecture.encoder):

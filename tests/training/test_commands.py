@@ -119,7 +119,8 @@ def test_eval_prints_for_people(
         ),
         ("quantize {model} --frames {tmp}", "has no pictures"),
         ("train nothing -o {tmp}/run", "recipe 'nothing' is unknown"),
-        ("train deeplab_lite0 -o {tmp}/run --data {tmp}", "image folder"),
+        ("train deeplab_lite0_wide -o {tmp}/run --data {tmp}", "image folder"),
+        ("train deeplab_lite0 -o {tmp}/run", "init runs/wide/model.safetensors does not exist"),
     ],
 )
 def test_one_clear_line(
@@ -178,7 +179,7 @@ def test_a_narrower_network_starts_from_a_wider_one_and_learns_from_its_model(
     assert "of a block's variance lost at most" in capsys.readouterr().out
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     losses = [record["loss"] for record in log]
-    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
     recipe["teacher"] = "deeplab_lite0"
     path.write_text(yaml.safe_dump(recipe))

@@ -20,7 +20,7 @@ PIXELS = 20_000
 """Places of the feature maps that a block is fitted on."""
 
 STEP = 16
-"""Channels taken out between two inversions: one by one gives the same to a fraction of a per cent."""
+"""Channels taken out between two inversions of the channels' covariance."""
 
 
 @torch.no_grad()

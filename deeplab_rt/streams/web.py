@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 import threading
+from contextlib import suppress
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -43,12 +44,14 @@ i {{ display: inline-block; width: .9em; height: .9em; margin-right: .4em }}
 <ul>{legend}</ul>
 <script>
 const line = document.getElementById('figures');
+let ended = false;
 async function update() {{
   try {{
     const f = await (await fetch('figures.json')).json();
+    if (ended) location.reload();
     line.textContent = `${{f.fps}} frames/s, ${{f.latency_ms}} ms, ${{f.frames}} frames, `
       + `${{f.dropped}} dropped`;
-  }} catch {{ line.textContent = 'the stream has ended'; }}
+  }} catch {{ ended = true; line.textContent = 'the stream has ended'; }}
 }}
 setInterval(update, 500);
 </script></body></html>
@@ -144,7 +147,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/figures.json":
             self._send("application/json", self.view.figures())
         elif self.path == "/stream.mjpg":
-            self._stream()
+            with suppress(ConnectionError):  # whoever closes the page ends its stream that way
+                self._stream()
         else:
             self.send_error(404)
 

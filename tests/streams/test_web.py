@@ -1,13 +1,18 @@
-"""The page that shows a stream, looked at by real HTTP clients."""
+"""The page that shows a stream, looked at by real HTTP clients and by a real browser."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import re
+import shutil
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import cv2
@@ -99,6 +104,62 @@ def test_a_client_gets_the_newest_picture_only(view: WebView) -> None:
     # Half of the frame's own brightness: the overlay of label 0, which is black, is half of it.
     values = [int(picture.mean()) for _, picture in pictures]
     assert len(set(values)) == 10 and all(8 <= value <= 126 for value in values)
+
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+
+
+def browse(url: str, profile: Path, *options: str) -> str:
+    """What headless Chromium writes to stdout after two seconds on the page."""
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000"]
+    command += [f"--user-data-dir={profile}", *options, url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium on the PATH (Debian: apt install chromium)")
+def test_a_browser_shows_the_picture_and_the_figures(
+    view: WebView, figures: Figures, camvid11: LabelSet, tmp_path: Path
+) -> None:
+    road = camvid11.labels[camvid11.names.index("road")]
+    everywhere = np.full((48, 64), road.id, np.uint8)
+    done = threading.Event()
+
+    def publish() -> None:
+        while not done.wait(0.02):
+            frame = Frame(np.full((48, 64, 3), 200, np.uint8), 0, 0)
+            view.write(frame, Masks(everywhere, everywhere, everywhere))
+            figures.add({"total": 12.0})
+
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    try:
+        page = browse(view.url, tmp_path / "profile", "--dump-dom")
+        shot = tmp_path / "page.png"
+        browse(view.url, tmp_path / "profile", f"--screenshot={shot}", "--window-size=640,640")
+    finally:
+        done.set()
+        publisher.join()
+    assert re.search(r"<p id=.figures.*>[\d.]+ frames/s, 12 ms, \d+ frames, 0 dropped</p>", page)
+    screen = cv2.imread(str(shot))
+    assert screen is not None
+    between = np.add(road.color[::-1], 200) / 2  # the frame's gray and the label's colour, BGR
+    assert np.abs(screen[200, 320] - between).max() < 8
+
+
+def test_a_client_that_leaves_is_no_error(view: WebView, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_connection(("127.0.0.1", urlsplit(view.url).port or 0)) as client:
+        client.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        show(view, 100)
+        assert client.recv(4)
+    deadline = time.monotonic() + 10
+    while any("process_request" in thread.name for thread in threading.enumerate()):
+        show(view, 100)  # its stream ends at the first picture that cannot be sent
+        time.sleep(0.01)
+        assert time.monotonic() < deadline
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_nothing_is_drawn_while_nobody_looks(

@@ -29,7 +29,8 @@ def replay(
 ) -> tuple[Figures, bool]:
     """Segment every frame of a recording, in order; of a camera, always the newest.
 
-    The next frame is decoded while the network works. The sinks are closed in every case, so that
+    The next frame is decoded while the network works, unless :class:`RealTime` keeps a recording at
+    its own pace. The sinks are closed in every case, so that
     what was written is readable. In the main thread, SIGINT and SIGTERM end the stream between two
     frames, never in the middle of writing one.
 
@@ -58,7 +59,8 @@ def replay(
             stack.callback(sink.close)
         figures.begin()
         try:
-            results = stack.enter_context(closing(_segmented(source, segmenter)))
+            watched = any(isinstance(sink, RealTime) for sink in sinks)
+            results = stack.enter_context(closing(_segmented(source, segmenter, watched)))
             while figures.frames != frames and (seconds is None or figures.elapsed_s < seconds):
                 with signals.heard():
                     result = next(results, None)
@@ -107,11 +109,11 @@ def summary(figures: Figures, segmenter: Segmenter, outputs: Mapping[str, Path])
 
 
 def _segmented(
-    source: FrameSource, segmenter: Segmenter
+    source: FrameSource, segmenter: Segmenter, watched: bool
 ) -> Generator[tuple[Frame, Masks, dict[str, float]], None, None]:
     """Every frame with its masks and the milliseconds of its stages."""
+    # At a camera's pace one at a time: a frame in flight behind another would be late by a period.
     if source.live:
-        # One at a time: a frame in flight behind another would be late by a camera period.
         for frame in source:
             masks = segmenter.segment(frame.image, frame.channels)
             yield frame, masks, {**masks.timings, "age": (time.time_ns() - frame.stamp_ns) / 1e6}
@@ -128,6 +130,11 @@ def _segmented(
             decode_ms.append(1e3 * (time.perf_counter() - started))
             yield frame
 
+    if watched:
+        for frame in decoded():
+            masks = segmenter.segment(frame.image, frame.channels)
+            yield frame, masks, {"decode": decode_ms.popleft(), **masks.timings}
+        return
     with closing(segmenter.stream(decoded(), lambda f: f.image, lambda f: f.channels)) as results:
         for frame, masks in results:
             yield frame, masks, {"decode": decode_ms.popleft(), **masks.timings}

@@ -225,3 +225,23 @@ def test_a_recording_looked_at_lasts_as_long_as_it_did() -> None:
         sink.write(frame, Masks(empty, empty, empty))
     # Three steps of 50 ms; the gap and the jump back are not waited for.
     assert time.monotonic() - begun >= 0.15
+
+
+def test_a_recording_looked_at_is_shown_frame_by_frame(drive: Path, segmenter: Segmenter) -> None:
+    events: list[str] = []
+
+    class Told(BagImages):
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                events.append(f"read {frame.index}")
+                yield frame
+
+    class Shown(Collect):
+        def write(self, frame: Frame, masks: Masks) -> None:
+            events.append(f"show {frame.index}")
+
+    for sinks, shown_when_next_is_read in (([Shown(), RealTime()], True), ([Shown()], False)):
+        events.clear()
+        with Told(drive) as source:
+            replay(source, segmenter, sinks)
+        assert (events.index("show 0") < events.index("read 1")) == shown_when_next_is_read

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,6 @@ class Plan:
         source: a recording whose frames are taken, evenly spaced; None for the rendered street.
         frame_sizes: (height, width) of the camera's frames, each measured in turn.
         pace: how long.
-        stream_s: seconds of the unbroken stream that gives the rate with frames overlapped.
         with_limits: whether to measure the machine's limits and the layers' shares.
     """
 
@@ -46,7 +46,6 @@ class Plan:
     source: str | None = None
     frame_sizes: Sequence[tuple[int, int]] = ((480, 640), (1080, 1920))
     pace: Pace = field(default_factory=Pace)
-    stream_s: float = 2.0
     with_limits: bool = True
 
 
@@ -177,26 +176,36 @@ def _one_size(
             "baseline": ours[0].name,
             "reference": exact.name,
             "subjects": figures,
-            "stream_per_second": round(_stream_rate(ours[0], frames, plan.stream_s), 1),
+            "stream_per_second": _rates(ours[0], frames, plan.pace),
         }
     finally:
         for peer in peers:
             peer.close()
 
 
-def _stream_rate(subject: Pipeline, frames: Sequence[np.ndarray], seconds: float) -> float:
-    """Frames a second with the next frame submitted while this one's masks are made."""
-    started = time.perf_counter()
-    end = started + seconds
+def _rates(subject: Pipeline, frames: Sequence[np.ndarray], pace: Pace) -> dict[str, float]:
+    """Frames a second one at a time, and with the next frame submitted while this one's masks are
+    made: medians of unbroken turns, one way after the other."""
+    ways: dict[str, Callable[[Iterable[np.ndarray]], Iterable[Any]]] = {
+        "one_at_a_time": lambda turn: (subject.run(frame) for frame in turn),
+        "overlapped": lambda turn: subject.segmenter.stream(turn, lambda frame: frame),
+    }
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    time.sleep(pace.settle_s)
+    for _ in range(pace.rounds):
+        for way, run in ways.items():
+            started = time.perf_counter()
+            done = sum(1 for _ in run(_turn(frames, pace)))
+            rates[way].append(done / (time.perf_counter() - started))
+    return {way: round(statistics.median(one), 1) for way, one in rates.items()}
 
-    def until_end() -> Any:
-        index = 0
-        while time.perf_counter() < end:
-            yield frames[index % len(frames)]
-            index += 1
 
-    count = sum(1 for _ in subject.segmenter.stream(until_end(), lambda frame: frame))
-    return count / (time.perf_counter() - started)
+def _turn(frames: Sequence[np.ndarray], pace: Pace) -> Iterator[np.ndarray]:
+    end = time.perf_counter() + pace.turn_s
+    for index, frame in enumerate(cycle(frames)):
+        if index >= pace.least and time.perf_counter() >= end:
+            return
+        yield frame
 
 
 def _limits(model: Model, precision: str) -> dict[str, Any]:

@@ -30,7 +30,6 @@ def result(palette_model: Model) -> dict[str, object]:
         peers=["onnxruntime", "torch", "onnxruntime-int8"],
         frame_sizes=[(48, 64), (96, 160)],
         pace=Pace(rounds=2, turn_s=0, least=2, settle_s=0),
-        stream_s=0.05,
     )
     figures = bench(plan)
     patch.undo()
@@ -49,7 +48,8 @@ def test_every_subject_is_measured_at_every_size(result: dict) -> None:  # type:
         assert subjects["deeplab_rt fp32"]["times_baseline"]["median"] == 1
         assert subjects["deeplab_rt fp32"]["agreement"] == 1
         assert subjects["onnxruntime"]["agreement"] > 0.999
-        assert size["stream_per_second"] > 0
+        assert set(size["stream_per_second"]) == {"one_at_a_time", "overlapped"}
+        assert all(rate > 0 for rate in size["stream_per_second"].values())
 
 
 def test_what_cannot_be_measured_is_told(result: dict) -> None:  # type: ignore[type-arg]

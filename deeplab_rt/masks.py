@@ -6,7 +6,7 @@ arithmetic, and there only the classes that can win at all. The result equals
 ``interpolate(logits, size, mode="bilinear", align_corners=False)`` followed by ``argmax`` (the first
 of equal classes wins) in float32, without ever making the full-size logits.
 
-The two inner loops are compiled by Numba on first use and cached on disk.
+The inner loops are compiled by Numba on first use and cached on disk.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ import numpy as np
 
 from deeplab_rt.errors import FrameError
 from deeplab_rt.labels import LabelSet
+from deeplab_rt.parallel import share
+
+SHARED_PIXELS = 1_500_000
+"""From here on labels are made on several threads; at 1280x720 handing work over costs what it saves."""
 
 MAX_SIDE = 16384  # pixels; a mask larger than this is a mistake or an attack
 
@@ -76,11 +80,21 @@ def masks_from_logits(
     # One block for the three: freed one by one, malloc gives each back to the system, and the next
     # frame's pay a page fault for every 4 kB (two of eleven milliseconds at 1920x1080).
     out = np.empty((3, *size), np.uint8)
-    _label_cells(logits, *rows, *cols, labels.drivable_lut, labels.objects_lut, *out)
+    winner = _winners(logits)
+    luts = labels.drivable_lut, labels.objects_lut
+
+    def label_cells(first: int, end: int) -> None:
+        _label_cells(first, end, logits, winner, *rows, *cols, *luts, *out)
+
+    if height * width < SHARED_PIXELS:
+        label_cells(0, logits.shape[1])
+    else:
+        share(label_cells, logits.shape[1])
     probability = None
     if confidence:
         probability = np.empty(size, np.uint8)
-        _confidence(logits, *_sources(rows), *_sources(cols), probability)
+        sources = *_sources(rows), *_sources(cols)
+        share(lambda first, end: _confidence(first, end, logits, *sources, probability), height)
     return Masks(out[0], out[1], out[2], probability)
 
 
@@ -117,20 +131,8 @@ _jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_jit
-def _label_cells(
-    logits: np.ndarray,
-    row_starts: np.ndarray,
-    row_weights: np.ndarray,
-    col_starts: np.ndarray,
-    col_weights: np.ndarray,
-    drivable_lut: np.ndarray,
-    objects_lut: np.ndarray,
-    labels: np.ndarray,
-    drivable: np.ndarray,
-    objects: np.ndarray,
-) -> None:
+def _winners(logits: np.ndarray) -> np.ndarray:
     classes, grid_h, grid_w = logits.shape
-    one = np.float32(1)
     best = np.empty(grid_w, np.float32)
     winner = np.empty((grid_h, grid_w), np.uint8)
     for y in range(grid_h):
@@ -143,11 +145,31 @@ def _label_cells(
                 better = value > best[x]
                 best[x] = value if better else best[x]
                 winner[y, x] = np.uint8(c) if better else winner[y, x]
+    return winner
 
+
+@_jit
+def _label_cells(
+    first: int,
+    end: int,
+    logits: np.ndarray,
+    winner: np.ndarray,
+    row_starts: np.ndarray,
+    row_weights: np.ndarray,
+    col_starts: np.ndarray,
+    col_weights: np.ndarray,
+    drivable_lut: np.ndarray,
+    objects_lut: np.ndarray,
+    labels: np.ndarray,
+    drivable: np.ndarray,
+    objects: np.ndarray,
+) -> None:
+    classes, grid_h, grid_w = logits.shape
+    one = np.float32(1)
     candidates = np.zeros(classes, np.int64)
     corners = np.empty((classes, 4), np.float32)
     above, below = np.empty(classes, np.float32), np.empty(classes, np.float32)
-    for y0 in range(grid_h):
+    for y0 in range(first, end):
         row_from, row_to = row_starts[y0], row_starts[y0 + 1]
         if row_from == row_to:
             continue
@@ -233,6 +255,8 @@ def _label_cells(
 
 @_jit
 def _confidence(
+    first: int,
+    end: int,
     logits: np.ndarray,
     row_before: np.ndarray,
     row_after: np.ndarray,
@@ -243,13 +267,13 @@ def _confidence(
     out: np.ndarray,
 ) -> None:
     classes, _, grid_w = logits.shape
-    height, width = out.shape
+    width = out.shape[1]
     one = np.float32(1)
     row = np.empty(grid_w, np.float32)
     values = np.empty((classes, width), np.float32)
     top = np.empty(width, np.float32)
     total = np.empty(width, np.float32)
-    for y in range(height):
+    for y in range(first, end):
         y0, y1, wy1 = row_before[y], row_after[y], row_weights[y]
         wy0 = one - wy1
         top[:] = -np.inf

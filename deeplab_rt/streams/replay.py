@@ -30,9 +30,9 @@ def replay(
     """Segment every frame of a recording, in order; of a camera, always the newest.
 
     The next frame is decoded while the network works, unless :class:`RealTime` keeps a recording at
-    its own pace. The sinks are closed in every case, so that
-    what was written is readable. In the main thread, SIGINT and SIGTERM end the stream between two
-    frames, never in the middle of writing one.
+    its own pace. The sinks are closed in every case, so that what was written is readable. In the
+    main thread, SIGINT and SIGTERM end the stream between two frames, never in the middle of writing
+    one.
 
     Args:
         source: is read to its end, and not closed.
@@ -111,7 +111,8 @@ def summary(figures: Figures, segmenter: Segmenter, outputs: Mapping[str, Path])
 def _segmented(
     source: FrameSource, segmenter: Segmenter, watched: bool
 ) -> Generator[tuple[Frame, Masks, dict[str, float]], None, None]:
-    """Every frame with its masks and the milliseconds of its stages."""
+    """Every frame with its masks and the milliseconds of its stages; a recording that is watched
+    frame by frame."""
     # At a camera's pace one at a time: a frame in flight behind another would be late by a period.
     if source.live:
         for frame in source:

@@ -149,6 +149,39 @@ def test_a_browser_shows_the_picture_and_the_figures(
     assert np.abs(screen[200, 320] - between).max() < 8
 
 
+@pytest.mark.skipif(not BROWSER, reason="no Chromium on the PATH (Debian: apt install chromium)")
+def test_a_page_left_open_comes_back_with_the_stream(
+    camvid11: LabelSet, figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[float] = []
+    page = WebView.page
+    monkeypatch.setattr(WebView, "page", lambda view: loads.append(time.monotonic()) or page(view))
+
+    def shown(view: WebView, times: int) -> None:
+        deadline = time.monotonic() + 30
+        while len(loads) < times or view._encoded[0] == 0:
+            show(view, 100)
+            time.sleep(0.02)
+            assert time.monotonic() < deadline
+
+    view = WebView(camvid11, figures, port=0)
+    port = urlsplit(view.url).port
+    assert port is not None
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", view.url]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
+        try:
+            shown(view, times=1)
+            view.close()
+            time.sleep(1.5)  # the page asks for the figures twice a second
+            view = WebView(camvid11, figures, port=port)
+            shown(view, times=2)
+        finally:
+            browser.terminate()
+    view.close()
+    assert len(loads) == 2 and urlsplit(view.url).port == port
+
+
 def test_a_client_that_leaves_is_no_error(view: WebView, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_connection(("127.0.0.1", urlsplit(view.url).port or 0)) as client:
         client.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -86,10 +86,7 @@ def masks_from_logits(
     def label_cells(first: int, end: int) -> None:
         _label_cells(first, end, logits, winner, *rows, *cols, *luts, *out)
 
-    if height * width < SHARED_PIXELS:
-        label_cells(0, logits.shape[1])
-    else:
-        share(label_cells, logits.shape[1])
+    share(label_cells, logits.shape[1], threads=1 if height * width < SHARED_PIXELS else None)
     probability = None
     if confidence:
         probability = np.empty(size, np.uint8)

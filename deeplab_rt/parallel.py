@@ -22,7 +22,7 @@ def share(work: Callable[[int, int], None], rows: int, threads: int | None = Non
         rows: how many there are.
         threads: this one included; None for one per core, :data:`MOST_THREADS` at most.
     """
-    threads = threads or min(_cores(), MOST_THREADS)
+    threads = threads or min(cores(), MOST_THREADS)
     size = -(-rows // (CHUNKS * threads)) if threads > 1 else rows
     starts = iter(range(0, rows, size))
 
@@ -37,7 +37,7 @@ def share(work: Callable[[int, int], None], rows: int, threads: int | None = Non
             helper.result()
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

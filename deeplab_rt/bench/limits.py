@@ -6,7 +6,6 @@ peak says what is lost to the network's shapes and not to the library.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections import defaultdict
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from deeplab_rt import parallel
 from deeplab_rt.model_store import Model
 
 GROUPS = ("stem", "depthwise", "pointwise", "encoder, other", "ASPP", "decoder", "head", "no MACs")
@@ -74,7 +74,7 @@ def copy_rates(repeats: int = 10) -> dict[str, float]:
 
     ``memory`` copies 64 MiB a core, more than caches hold; ``cache`` 256 KiB a core.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = parallel.cores()
     rates = {}
     with ThreadPoolExecutor(cores) as pool:
         for name, size, times in (("memory", 64 << 20, 1), ("cache", 256 << 10, 200)):

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from deeplab_rt import parallel
+
 # What decides how fast matrix arithmetic can be: x86-64 and ARM names, as /proc/cpuinfo has them.
 FLAGS = (
     "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
@@ -28,7 +30,7 @@ def describe() -> dict[str, Any]:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "cpu": cpu.get("model name", platform.machine()),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": parallel.cores(),
         "flags": [flag for flag in FLAGS if flag in flags],
         "memory_gib": round(pages / 2**30, 1),
         "load_1min": round(os.getloadavg()[0], 2),

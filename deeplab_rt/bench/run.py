@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -195,17 +195,9 @@ def _rates(subject: Pipeline, frames: Sequence[np.ndarray], pace: Pace) -> dict[
     for _ in range(pace.rounds):
         for way, run in ways.items():
             started = time.perf_counter()
-            done = sum(1 for _ in run(_turn(frames, pace)))
+            done = sum(1 for _ in run(pace.turn(frames)))
             rates[way].append(done / (time.perf_counter() - started))
     return {way: round(statistics.median(one), 1) for way, one in rates.items()}
-
-
-def _turn(frames: Sequence[np.ndarray], pace: Pace) -> Iterator[np.ndarray]:
-    end = time.perf_counter() + pace.turn_s
-    for index, frame in enumerate(cycle(frames)):
-        if index >= pace.least and time.perf_counter() >= end:
-            return
-        yield frame
 
 
 def _limits(model: Model, precision: str) -> dict[str, Any]:

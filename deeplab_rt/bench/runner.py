@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Protocol
 
 import numpy as np
@@ -60,6 +61,14 @@ class Pace:
     least: int = 3
     settle_s: float = 0.3
 
+    def turn(self, frames: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """The frames of one turn, in order, again from the first when they end."""
+        end = time.perf_counter() + self.turn_s
+        for index, frame in enumerate(cycle(frames)):
+            if index >= self.least and time.perf_counter() >= end:
+                return
+            yield frame
+
 
 def interleave(
     subjects: Sequence[Subject],
@@ -85,9 +94,7 @@ def interleave(
             for frame in frames[:2]:
                 subject.run(frame)
             turn: list[float] = []
-            end = time.perf_counter() + pace.turn_s
-            while len(turn) < pace.least or time.perf_counter() < end:
-                frame = frames[len(turn) % len(frames)]
+            for frame in pace.turn(frames):
                 started = time.perf_counter()
                 masks = subject.run(frame)
                 turn.append(1e3 * (time.perf_counter() - started))

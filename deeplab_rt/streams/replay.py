@@ -132,11 +132,10 @@ def _segmented(
             yield frame
 
     if watched:
-        for frame in decoded():
-            masks = segmenter.segment(frame.image, frame.channels)
-            yield frame, masks, {"decode": decode_ms.popleft(), **masks.timings}
-        return
-    with closing(segmenter.stream(decoded(), lambda f: f.image, lambda f: f.channels)) as results:
+        pairs = ((frame, segmenter.segment(frame.image, frame.channels)) for frame in decoded())
+    else:
+        pairs = segmenter.stream(decoded(), lambda f: f.image, lambda f: f.channels)
+    with closing(pairs) as results:
         for frame, masks in results:
             yield frame, masks, {"decode": decode_ms.popleft(), **masks.timings}
 

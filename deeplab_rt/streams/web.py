@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import html
 import json
+import sys
 import threading
-from contextlib import suppress
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -83,9 +83,9 @@ class WebView:
         self._encoded = (0, b"")
         handler = type("Handler", (_Handler,), {"view": self})
         try:
-            self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+            self._server = _Server(("127.0.0.1", port), handler)
         except OSError:
-            self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+            self._server = _Server(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="web view", daemon=True
@@ -135,6 +135,14 @@ class WebView:
             return self._encoded
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away in the middle of an answer is no error: whoever closes the page
+        ends its stream that way."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     view: WebView
 
@@ -147,8 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/figures.json":
             self._send("application/json", self.view.figures())
         elif self.path == "/stream.mjpg":
-            with suppress(ConnectionError):  # whoever closes the page ends its stream that way
-                self._stream()
+            self._stream()
         else:
             self.send_error(404)
 

@@ -109,17 +109,20 @@ def test_a_client_gets_the_newest_picture_only(view: WebView) -> None:
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
+HEADLESS = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu"]
+needs_browser = pytest.mark.skipif(
+    not BROWSER, reason="no Chromium on the PATH (Debian: apt install chromium)"
+)
 
 
 def browse(url: str, profile: Path, *options: str) -> str:
     """What headless Chromium writes to stdout after two seconds on the page."""
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000"]
-    command += [f"--user-data-dir={profile}", *options, url]
+    command = [*HEADLESS, "--virtual-time-budget=2000", f"--user-data-dir={profile}", *options, url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout
 
 
-@pytest.mark.skipif(not BROWSER, reason="no Chromium on the PATH (Debian: apt install chromium)")
+@needs_browser
 def test_a_browser_shows_the_picture_and_the_figures(
     view: WebView, figures: Figures, camvid11: LabelSet, tmp_path: Path
 ) -> None:
@@ -149,7 +152,7 @@ def test_a_browser_shows_the_picture_and_the_figures(
     assert np.abs(screen[200, 320] - between).max() < 8
 
 
-@pytest.mark.skipif(not BROWSER, reason="no Chromium on the PATH (Debian: apt install chromium)")
+@needs_browser
 def test_a_page_left_open_comes_back_with_the_stream(
     camvid11: LabelSet, figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,8 +170,7 @@ def test_a_page_left_open_comes_back_with_the_stream(
     view = WebView(camvid11, figures, port=0)
     port = urlsplit(view.url).port
     assert port is not None
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", view.url]
+    command = [*HEADLESS, "--remote-debugging-port=0", f"--user-data-dir={tmp_path}", view.url]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
         try:
             shown(view, times=1)

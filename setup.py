@@ -100,7 +100,7 @@ setup(
         "console_scripts": [
             "deeplab_rt = deeplab_rt.commands:main",
             "segmenter_node = deeplab_rt.ros.node:main",
-            "camera_node = deeplab_rt.ros.camera:main",
+            "camera_node = deeplab_rt.ros.camera_node:main",
         ]
     },
     zip_safe=False,

@@ -22,9 +22,9 @@ from sensor_msgs.msg import Image
 
 from deeplab_rt.bench.machine import describe, in_words, warn_if_busy
 from deeplab_rt.bench.run import read_frames
-from deeplab_rt.model_store import DEFAULT_MODEL
-from deeplab_rt.ros.images import decode_image, fill_image
-from deeplab_rt.ros.wire import serialise_image
+from deeplab_rt.camera.encodings import decode_image, fill_image
+from deeplab_rt.models import DEFAULT_MODEL
+from deeplab_rt.ros.cdr import serialise_image
 from deeplab_rt.segmenter import Segmenter
 
 SIZES = ((480, 640), (1080, 1920))

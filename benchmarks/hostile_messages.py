@@ -26,9 +26,9 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from benchmarks.rig import Listener, logs, percentiles, segmenter
 from deeplab_rt.bench.machine import describe, warn_if_busy
-from deeplab_rt.model_store import DEFAULT_MODEL
-from deeplab_rt.ros.drive import private_network
-from deeplab_rt.ros.images import ENCODINGS, fill_image
+from deeplab_rt.camera.encodings import ENCODINGS, fill_image
+from deeplab_rt.models import DEFAULT_MODEL
+from deeplab_rt.ros.session import private_network
 
 EVERY = 100  # bad messages between two good frames
 GAP_S = 0.001

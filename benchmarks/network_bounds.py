@@ -9,8 +9,8 @@ import argparse
 import sys
 
 from deeplab_rt.bench.bounds import DEVICES, table
-from deeplab_rt.bench.limits import profile
-from deeplab_rt.model_store import DEFAULT_MODEL, load_model
+from deeplab_rt.bench.roofline import profile
+from deeplab_rt.models import DEFAULT_MODEL, load_model
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.commands import add_model_arguments
-from deeplab_rt.ros.drive import drive, node_parameters
+from deeplab_rt.ros.session import local_session, node_parameters
 
 EVERY_S = 2.0
 
@@ -44,7 +44,7 @@ def main() -> int:
     samples: list[tuple[float, dict[str, float]]] = []
     frames = round(60 * args.minutes * args.rate)
     camera = {"rate": args.rate, "size": "640x480", "frames": frames}
-    with drive(camera, node, keep_masks=False) as running:
+    with local_session(camera, node, keep_masks=False) as running:
         pid = running.segmenter.process.pid
         started = time.monotonic()
 
@@ -54,7 +54,7 @@ def main() -> int:
                 samples.append((now, resident_mb(pid)))
 
         running.run(sample)
-        summary = running.recorder.measurement.summary()
+        summary = running.probe.measurement.summary()
     totals = [sum(parts.values()) for _, parts in samples]
     minutes: dict[int, list[dict[str, float]]] = defaultdict(list)
     for at, parts in samples:

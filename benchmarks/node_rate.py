@@ -15,16 +15,16 @@ from typing import Any
 from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.commands import add_model_arguments
 from deeplab_rt.errors import DeeplabError
-from deeplab_rt.ros.drive import drive, node_parameters
+from deeplab_rt.ros.session import local_session, node_parameters
 
 AROUND = ("decode", "preprocess", "labels", "publish")
 
 
 def measure(seconds: float, rate: float, size: str, node: dict[str, Any]) -> dict[str, Any]:
     camera = {"rate": rate, "size": size, "frames": round(seconds * rate)}
-    with drive(camera, node, keep_masks=False) as running:
+    with local_session(camera, node, keep_masks=False) as running:
         running.run()
-        measurement = running.recorder.measurement
+        measurement = running.probe.measurement
     summary = measurement.summary()
     stages = {stage: times["p50"] for stage, times in summary["node_ms"].items()}
     around = sum(stages[stage] for stage in AROUND)

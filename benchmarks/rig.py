@@ -50,7 +50,7 @@ def segmenter(parameters: Mapping[str, object], log: Path) -> Any:
 
 def camera(parameters: Mapping[str, object], log: Path, namespace: str = "/") -> Any:
     """A camera as a process; its topics lie in the namespace."""
-    return process("deeplab_rt.ros.camera", parameters, log, "-r", f"__ns:={namespace}")
+    return process("deeplab_rt.ros.camera_node", parameters, log, "-r", f"__ns:={namespace}")
 
 
 class Listener:

@@ -24,10 +24,11 @@ from sensor_msgs.msg import Image
 
 from benchmarks.rig import Listener, camera, logs, segmenter
 from deeplab_rt.bench.machine import describe, warn_if_busy
-from deeplab_rt.model_store import DEFAULT_MODEL
-from deeplab_rt.ros.drive import private_network
-from deeplab_rt.ros.images import decode_image, fill_image
-from deeplab_rt.ros.wire import serialise_image
+from deeplab_rt.camera.encodings import decode_image, fill_image
+from deeplab_rt.frame import Size
+from deeplab_rt.models import DEFAULT_MODEL
+from deeplab_rt.ros.cdr import serialise_image
+from deeplab_rt.ros.session import private_network
 
 SIZES = ("640x480", "1920x1080")
 STAGES = ("transport", "wait", "decode", "preprocess", "network", "labels", "publish", "latency")
@@ -51,7 +52,7 @@ def running(model: str, size: str, rate: float, seconds: float) -> dict[str, flo
 
 def alone(size: str, repeats: int) -> dict[str, float]:
     """Median of each step in ms, in this process."""
-    width, height = (int(side) for side in size.split("x"))
+    height, width = Size.parse(size)
     message = Image()
     fill_image(message, np.zeros((height, width, 3), np.uint8), "bgr8")
     content = serialize_message(message)

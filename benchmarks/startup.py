@@ -17,17 +17,17 @@ from pathlib import Path
 
 from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.commands import add_model_arguments
-from deeplab_rt.ros.drive import Child, node_parameters, private_network
-from deeplab_rt.ros.recorder import Recorder
+from deeplab_rt.ros.latency_probe import LatencyProbe
+from deeplab_rt.ros.session import NodeProcess, node_parameters, private_network
 
 PATIENCE_S = 60.0
 
 
 def first_mask_s(node: dict[str, object], folder: Path) -> float:
     """Seconds from the start of the process to the first mask received from it."""
-    with Recorder(keep_masks=False) as recorder:
-        arrivals = recorder.measurement.arrivals
-        with Child("deeplab_rt.ros.node", {**node, "autostart": True}, folder) as segmenter:
+    with LatencyProbe(keep_masks=False) as probe:
+        arrivals = probe.measurement.arrivals
+        with NodeProcess("deeplab_rt.ros.node", {**node, "autostart": True}, folder) as segmenter:
             end = time.monotonic() + PATIENCE_S
 
             def done() -> bool:
@@ -36,7 +36,7 @@ def first_mask_s(node: dict[str, object], folder: Path) -> float:
                     raise segmenter.error(f"gave no mask within {PATIENCE_S:g} s")
                 return bool(arrivals)
 
-            recorder.spin_until(done)
+            probe.spin_until(done)
             return min(arrivals.values()) / 1e9 - segmenter.started
 
 
@@ -51,7 +51,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, private_network():
         os.environ["DEEPLAB_RT_CACHE"] = str(Path(folder) / "cache")
         camera = {"size": "640x480", "rate": 30.0}
-        with Child("deeplab_rt.ros.camera", camera, Path(folder)) as publisher:
+        with NodeProcess("deeplab_rt.ros.camera_node", camera, Path(folder)) as publisher:
             # Publishing begins when the street is rendered, which the log says.
             while "Hz" not in publisher.log.read_text():
                 publisher.check()

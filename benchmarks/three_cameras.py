@@ -16,8 +16,8 @@ from typing import Any
 
 from benchmarks.rig import Listener, camera, logs, percentiles, segmenter
 from deeplab_rt.bench.machine import describe, warn_if_busy
-from deeplab_rt.model_store import DEFAULT_MODEL
-from deeplab_rt.ros.drive import private_network
+from deeplab_rt.models import DEFAULT_MODEL
+from deeplab_rt.ros.session import private_network
 
 
 def measure(model: str, names: list[str], rate: float, size: str, seconds: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What this machine has and lacks for deeplab_rt, with the command that mends each lack.
+"""What this machine has and lacks for deeplab_rt, with the command that fixes each lack.
 
 Packages are looked up by their metadata and the GPU is asked by its driver; only TensorRT is loaded,
 since nothing else tells whether it can be.
@@ -15,9 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from deeplab_rt import __version__, engine_store
+from deeplab_rt import __version__
+from deeplab_rt.backends.tensorrt import engine_store
 from deeplab_rt.errors import DeeplabError
-from deeplab_rt.model_store import DEFAULT_MODEL, cache_dir, load_model, model_names
+from deeplab_rt.models import DEFAULT_MODEL, cache_dir, load_model, model_names
+from deeplab_rt.options import GPU_PRECISIONS
 
 State = Literal["ok", "warning", "missing", "error"]
 
@@ -31,13 +33,13 @@ class Finding:
         state: ``ok``; ``warning`` (works, but not well); ``missing`` (only needed for what it is
             for); ``error`` (nothing works without it).
         found: what there is, in words.
-        mend: the command or step that mends it; empty where there is nothing to mend.
+        fix: the command or step that fixes it; empty where there is nothing to fix.
     """
 
     name: str
     state: State
     found: str
-    mend: str = ""
+    fix: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -63,10 +65,8 @@ def examine() -> list[Finding]:
     ):
         findings += check()
     if not any(f.state == "ok" for f in findings if f.name in ("OpenVINO", "engine")):
-        mend = "pip install openvino"
-        findings.append(
-            Finding("backend", "error", "neither a CPU nor a GPU backend can run", mend)
-        )
+        fix = "pip install openvino"
+        findings.append(Finding("backend", "error", "neither a CPU nor a GPU backend can run", fix))
     return findings
 
 
@@ -118,8 +118,8 @@ def _gpu() -> Iterator[Finding]:
     try:
         gpu = find_gpu()
     except DeeplabError as error:
-        mend = "on a machine with an NVIDIA GPU, install its driver (docs/install.md)"
-        yield Finding("GPU", "missing", str(error), mend)
+        fix = "on a machine with an NVIDIA GPU, install its driver (docs/install.md)"
+        yield Finding("GPU", "missing", str(error), fix)
         return
     memory = "shared with the CPU" if gpu.integrated else "of its own"
     major, minor = gpu.capability
@@ -132,8 +132,8 @@ def _cuda_python() -> Iterator[Finding]:
     if version := _version("cuda-bindings"):
         yield Finding("cuda-python", "ok", version)
     else:
-        mend = "pip install cuda-bindings (docs/install.md has the version for each machine)"
-        yield Finding("cuda-python", "missing", "not installed; the GPU backend needs it", mend)
+        fix = "pip install cuda-bindings (docs/install.md has the version for each machine)"
+        yield Finding("cuda-python", "missing", "not installed; the GPU backend needs it", fix)
 
 
 def _tensorrt() -> Iterator[Finding]:
@@ -142,8 +142,8 @@ def _tensorrt() -> Iterator[Finding]:
     try:
         yield Finding("TensorRT", "ok", str(library.load()))
     except DeeplabError as error:
-        mend = "pip install tensorrt-rtx, or TensorRT as docs/install.md says"
-        yield Finding("TensorRT", "missing", str(error).partition("; JetPack")[0], mend)
+        fix = "pip install tensorrt-rtx, or TensorRT as docs/install.md says"
+        yield Finding("TensorRT", "missing", str(error).partition("; JetPack")[0], fix)
 
 
 def _cpu_backend() -> Iterator[Finding]:
@@ -156,8 +156,8 @@ def _cpu_backend() -> Iterator[Finding]:
 def _models() -> Iterator[Finding]:
     names = model_names()
     if DEFAULT_MODEL not in names:
-        mend = "install deeplab_rt again, or set DEEPLAB_RT_MODELS to a directory that holds it"
-        yield Finding("model", "error", f"the default model {DEFAULT_MODEL} is not here", mend)
+        fix = "install deeplab_rt again, or set DEEPLAB_RT_MODELS to a directory that holds it"
+        yield Finding("model", "error", f"the default model {DEFAULT_MODEL} is not here", fix)
     for name in names:
         try:
             model = load_model(name)
@@ -185,7 +185,7 @@ def _engines() -> Iterator[Finding]:
     target = probe.target_here()
     for name in model_names():
         model = load_model(name)
-        for precision in ("fp32", "fp16", "int8"):
+        for precision in GPU_PRECISIONS:
             try:
                 spec = engine_store.spec_of(model, precision, None, 1, target)
             except DeeplabError:
@@ -194,8 +194,8 @@ def _engines() -> Iterator[Finding]:
                 engine = engine_store.find(model, spec)
                 engine.read()
             except DeeplabError as error:
-                mend = engine_store.build_command(model, spec)
-                yield Finding("engine", "missing", str(error), mend)
+                fix = engine_store.build_command(model, spec)
+                yield Finding("engine", "missing", str(error), fix)
             else:
                 yield Finding("engine", "ok", _describe(engine))
 
@@ -212,9 +212,9 @@ def _cache() -> Iterator[Finding]:
     if existing.is_dir() and os.access(existing, os.W_OK):
         yield Finding("cache", "ok", str(path))
     else:
-        mend = "export DEEPLAB_RT_CACHE=DIRECTORY that can be written"
+        fix = "export DEEPLAB_RT_CACHE=DIRECTORY that can be written"
         found = f"{path} cannot be written: nothing compiled is kept"
-        yield Finding("cache", "warning", found, mend)
+        yield Finding("cache", "warning", found, fix)
 
 
 def _ros() -> Iterator[Finding]:
@@ -226,14 +226,14 @@ def _ros() -> Iterator[Finding]:
     elif version := _version("ros-jazzy-rclpy"):
         yield Finding("ROS 2", "ok", f"Jazzy from PyPI (rclpy {version})")
     else:
-        mend = "source /opt/ros/DISTRIBUTION/setup.bash, or pip install '.[ros]'"
-        yield Finding("ROS 2", "missing", "not here; the node and demo need it", mend)
+        fix = "source /opt/ros/DISTRIBUTION/setup.bash, or pip install '.[ros]'"
+        yield Finding("ROS 2", "missing", "not here; the node and demo need it", fix)
         return
     middleware = os.environ.get("RMW_IMPLEMENTATION")
     wheels = ("ros-rmw-fastrtps-cpp", "ros-jazzy-rmw-fastrtps-cpp")
     if not distribution and not any(map(_version, wheels)):
-        mend = "pip install ros-rmw-fastrtps-cpp"
-        yield Finding("ROS middleware", "error", "rclpy has none to run on", mend)
+        fix = "pip install ros-rmw-fastrtps-cpp"
+        yield Finding("ROS middleware", "error", "rclpy has none to run on", fix)
     else:
         default = "rmw_fastrtps_cpp (default)"
         yield Finding("ROS middleware", "ok", middleware or default)
@@ -266,11 +266,11 @@ def _windows() -> Iterator[Finding]:
     lines = (line.strip() for line in cv2.getBuildInformation().splitlines())
     gui = next((line.partition(":")[2].strip() for line in lines if line.startswith("GUI:")), "")
     if gui == "NONE":
-        mend = "pip uninstall opencv-python-headless; pip install opencv-python"
-        yield Finding("windows", "warning", "this OpenCV was built without", mend)
+        fix = "pip uninstall opencv-python-headless; pip install opencv-python"
+        yield Finding("windows", "warning", "this OpenCV was built without", fix)
     elif reason := no_display():
-        mend = "webcam --view web, or set DISPLAY"
-        yield Finding("windows", "warning", f"OpenCV {cv2.__version__}, but {reason}", mend)
+        fix = "webcam --view web, or set DISPLAY"
+        yield Finding("windows", "warning", f"OpenCV {cv2.__version__}, but {reason}", fix)
     else:
         yield Finding("windows", "ok", f"OpenCV {cv2.__version__}, {gui or 'native'}")
 
@@ -279,12 +279,12 @@ def _cameras(devices: Path = Path("/dev")) -> Iterator[Finding]:
     cameras = sorted(devices.glob("video[0-9]*"))
     shut = [camera for camera in cameras if not os.access(camera, os.R_OK | os.W_OK)]
     if not cameras:
-        mend = "plug one in, or give webcam --device a URL or a file"
-        yield Finding("cameras", "missing", "no /dev/video* here", mend)
+        fix = "plug one in, or give webcam --device a URL or a file"
+        yield Finding("cameras", "missing", "no /dev/video* here", fix)
     elif shut:
         names = ", ".join(map(str, shut))
-        mend = "sudo usermod -aG video $USER, then log in again"
-        yield Finding("cameras", "warning", f"not allowed to open {names}", mend)
+        fix = "sudo usermod -aG video $USER, then log in again"
+        yield Finding("cameras", "warning", f"not allowed to open {names}", fix)
     else:
         yield Finding("cameras", "ok", ", ".join(map(str, cameras)))
 

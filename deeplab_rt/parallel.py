@@ -14,7 +14,7 @@ CHUNKS = 3
 """Chunks of each thread: rows differ in their work, and who is done early takes another one."""
 
 
-def share(work: Callable[[int, int], None], rows: int, threads: int | None = None) -> None:
+def parallel_rows(work: Callable[[int, int], None], rows: int, threads: int | None = None) -> None:
     """Call ``work(first, end)`` for chunks of ``range(rows)``, each row once, and wait for all.
 
     Args:

@@ -1,22 +1,22 @@
-"""The one door behind the node, the webcam and the replay: a frame in, its masks out."""
+"""Runs DeepLab V3+ on frames and returns masks: what the node, the webcam and the replay share."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from deeplab_rt.backends.base import Backend, BackendInfo, Channels, MaskRequest
+from deeplab_rt.backends.base import Backend, BackendInfo, MaskRequest
 from deeplab_rt.backends.choice import open_backend
+from deeplab_rt.errors import BackendError
+from deeplab_rt.frame import Channels, Frame, as_frame
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
-from deeplab_rt.model_store import DEFAULT_MODEL, Model, load_model
-
-T = TypeVar("T")
+from deeplab_rt.models import DEFAULT_MODEL, Model, load_model
+from deeplab_rt.options import MASK_SIZES, MaskSize
 
 
 class Segmenter:
@@ -38,7 +38,7 @@ class Segmenter:
         input_size: tuple[int, int] | None = None,
         drivable: Sequence[str] | None = None,
         objects: Sequence[str] | None = None,
-        mask_size: str = "input",
+        mask_size: MaskSize = "input",
         confidence: bool = False,
         max_batch: int = 1,
     ) -> None:
@@ -58,11 +58,14 @@ class Segmenter:
         Raises:
             ModelError: the model is missing, corrupt, or does not take the size or precision.
             LabelError: a class name is unknown.
-            BackendError: no backend can run here; the message says what each one lacks.
+            BackendError: no backend can run here; the message says what each one lacks. Or an
+                argument would be ignored: ``precision``, ``input_size`` or ``max_batch`` beside a
+                backend that is open already.
+            ValueError: ``mask_size`` is neither ``input`` nor ``network``.
         """
         self.model = model if isinstance(model, Model) else load_model(model)
         self.labels: LabelSet = self.model.labels.regrouped(drivable, objects)
-        self.mask_size = mask_size
+        self.mask_size = check_mask_size(mask_size)
         self.confidence = confidence
         self.backend: Backend
         self.reason = "given by the caller"  # why this backend, in words
@@ -71,71 +74,75 @@ class Segmenter:
                 self.model, backend, precision, input_size, max_batch
             )
         else:
+            if (precision, input_size, max_batch) != ("auto", None, 1):
+                raise BackendError(
+                    "precision, input_size and max_batch belong to a backend that is yet to be opened; "
+                    "leave them out beside one that is open"
+                )
             self.backend = backend
 
     @property
     def info(self) -> BackendInfo:
         return self.backend.info
 
-    def request(self, channels: Channels = "bgr") -> MaskRequest:
+    def request(self) -> MaskRequest:
         """What the next frames are asked for, from the present settings."""
         size = self.info.input_size if self.mask_size == "network" else None
-        return MaskRequest(self.labels, size, self.confidence, channels)
+        return MaskRequest(self.labels, size, self.confidence)
 
-    def segment(self, frame: np.ndarray, channels: Channels = "bgr") -> Masks:
+    def segment(self, frame: Frame | np.ndarray, channels: Channels = "bgr") -> Masks:
         """Masks of one frame, with its stage times; ``timings["total"]`` is the whole call in ms.
 
         Args:
-            frame: uint8 [H, W, 3] of any size.
-            channels: the order of its channels.
+            frame: a Frame, or uint8 [H, W, 3] of any size.
+            channels: the order of a bare array's channels; a Frame names its own.
 
         Raises:
             FrameError: the frame cannot be used; the next one may be fine.
             BackendError: the device failed.
         """
-        return self.segment_batch([frame], channels)[0]
+        return self.segment_batch([as_frame(frame, channels)])[0]
 
     def segment_batch(
-        self, frames: Sequence[np.ndarray], channels: Channels = "bgr"
+        self, frames: Sequence[Frame | np.ndarray], channels: Channels = "bgr"
     ) -> list[Masks]:
-        """Masks of several frames, in order, in batches of what the backend takes at once."""
+        """Masks of several frames, in order, in batches of what the backend takes at once.
+
+        Arguments and errors as :meth:`segment`'s; frames may differ in size and channel order.
+        """
         masks: list[Masks] = []
         step = self.backend.max_batch
         for first in range(0, len(frames), step):
             started = time.perf_counter()
-            self.backend.submit(frames[first : first + step], self.request(channels))
+            chunk = [as_frame(frame, channels) for frame in frames[first : first + step]]
+            self.backend.submit(chunk, self.request())
             batch = self.backend.collect()
             for one in batch:
                 one.timings["total"] = 1e3 * (time.perf_counter() - started)
             masks += batch
         return masks
 
-    def stream(
-        self,
-        items: Iterable[T],
-        image_of: Callable[[T], np.ndarray],
-        channels_of: Callable[[T], Channels] = lambda item: "bgr",
-    ) -> Generator[tuple[T, Masks], None, None]:
-        """Every item with its masks, in order, keeping as many frames in flight as the backend takes.
+    def stream(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Masks], None, None]:
+        """Every frame with its masks, in order, keeping as many in flight as the backend takes.
 
-        The next item is fetched (decoded) while the network works on the ones before it.
+        The next frame is fetched (decoded) while the network works on the ones before it.
         ``timings["total"]`` is from submission to masks, waiting included.
         """
-        waiting: deque[tuple[T, float]] = deque()
+        waiting: deque[tuple[Frame, float]] = deque()
 
-        def finish() -> tuple[T, Masks]:
-            item, started = waiting.popleft()
+        def finish() -> tuple[Frame, Masks]:
+            frame, started = waiting.popleft()
             masks = self.backend.collect()[0]
             masks.timings["total"] = 1e3 * (time.perf_counter() - started)
-            return item, masks
+            return frame, masks
 
         try:
-            for item in items:
+            for frame in frames:
                 if len(waiting) == self.backend.depth:
                     yield finish()
                 started = time.perf_counter()
-                self.backend.submit([image_of(item)], self.request(channels_of(item)))
-                waiting.append((item, started))
+                self.backend.submit([frame], self.request())
+                waiting.append((frame, started))
             while waiting:
                 yield finish()
         finally:
@@ -152,3 +159,14 @@ class Segmenter:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def check_mask_size(mask_size: str) -> MaskSize:
+    """The same choice if it is one.
+
+    Raises:
+        ValueError: it is neither ``input`` nor ``network``.
+    """
+    if mask_size not in MASK_SIZES:
+        raise ValueError(f"mask_size {mask_size!r}; expected one of {', '.join(MASK_SIZES)}")
+    return mask_size  # type: ignore[return-value]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deeplab_rt.labels import LabelSet, load_label_set
-from deeplab_rt.model_store import Model, write_manifest
+from deeplab_rt.models import Model, write_manifest
 
 # OpenCV reads FFmpeg's level at the first opening of a video in the process, which here may be a
 # test's own look at a result, and not the package's, which sets it.

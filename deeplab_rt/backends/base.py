@@ -1,7 +1,7 @@
 """What a backend is: frames in, masks out, on one device.
 
 A backend owns the whole path of a frame (resize, network, labels), because where each step runs
-best differs: on a CPU the labels are made by :mod:`deeplab_rt.masks`, on a GPU by a kernel that
+best differs: on a CPU the labels are made by :mod:`deeplab_rt.upsample`, on a GPU by a kernel that
 reads the logits where they lie, so that only bytes cross the bus.
 """
 
@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
-
-import numpy as np
+from typing import Any, Protocol, runtime_checkable
 
 from deeplab_rt.errors import FrameError
+from deeplab_rt.frame import Frame, Size, check_image_array
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
-
-Channels = Literal["bgr", "rgb"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +25,11 @@ class MaskRequest:
         labels: the label set with the groups that make the drivable and the object mask.
         size: (height, width) of the masks in pixels, or None for each frame's own size.
         confidence: whether to make the confidence mask too.
-        channels: order of the frames' three channels.
     """
 
     labels: LabelSet
-    size: tuple[int, int] | None = None
+    size: Size | None = None
     confidence: bool = False
-    channels: Channels = "bgr"
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ class BackendInfo:
     name: str
     device: str
     precision: str
-    input_size: tuple[int, int]
+    input_size: Size
     version: str
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -62,7 +57,7 @@ class BackendInfo:
 class Backend(Protocol):
     """One compiled network on one device. Not thread-safe: one thread submits and collects.
 
-    Frames are C-contiguous or row-strided uint8 arrays [H, W, 3]. Results come back in the order
+    Images are C-contiguous or row-strided uint8 arrays [H, W, 3]. Results come back in the order
     of submission, always. Masks carry their stage times in milliseconds.
     """
 
@@ -70,10 +65,10 @@ class Backend(Protocol):
     max_batch: int  # the most frames of one submit
     depth: int  # how many submits may be in flight before collect must be called
 
-    def submit(self, frames: Sequence[np.ndarray], request: MaskRequest) -> None:
+    def submit(self, frames: Sequence[Frame], request: MaskRequest) -> None:
         """Start the evaluation of 1 to ``max_batch`` frames.
 
-        The frames may be reused by the caller as soon as this returns.
+        The images may be reused by the caller as soon as this returns.
 
         Raises:
             FrameError: a frame has the wrong shape or type; nothing was started.
@@ -91,7 +86,7 @@ class Backend(Protocol):
         """Free everything; drop what is in flight. Safe to call twice."""
 
 
-def check_frames(frames: Sequence[np.ndarray], max_batch: int) -> None:
+def check_frames(frames: Sequence[Frame], max_batch: int) -> None:
     """Refuse what no backend can take.
 
     Raises:
@@ -100,8 +95,6 @@ def check_frames(frames: Sequence[np.ndarray], max_batch: int) -> None:
     if not 1 <= len(frames) <= max_batch:
         raise FrameError(f"{len(frames)} frames submitted at once, expected 1 to {max_batch}")
     for frame in frames:
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
-            raise FrameError(
-                f"a frame of shape {list(frame.shape)} and type {frame.dtype}: expected uint8 "
-                "[height, width, 3] with at least one pixel"
-            )
+        check_image_array(frame.image)
+        if frame.channels not in ("bgr", "rgb"):
+            raise FrameError(f"a frame of channels {frame.channels!r}: expected bgr or rgb")

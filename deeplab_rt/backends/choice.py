@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from deeplab_rt.backends.base import Backend
 from deeplab_rt.errors import BackendError, DeeplabError
-from deeplab_rt.model_store import Model
-
-BACKENDS = ("auto", "cpu", "tensorrt")
+from deeplab_rt.models import Model
+from deeplab_rt.options import BACKENDS, CPU_PRECISIONS
 
 
 def open_backend(
@@ -37,9 +36,9 @@ def open_backend(
             if backend == "tensorrt":
                 raise
             reason = f"TensorRT cannot run here: {error}"
-    from deeplab_rt.backends.openvino import PRECISIONS, OpenVINOBackend
+    from deeplab_rt.backends.openvino import OpenVINOBackend
 
-    if backend == "auto" and precision not in ("auto", *PRECISIONS):
+    if backend == "auto" and precision not in ("auto", *CPU_PRECISIONS):
         raise BackendError(f"precision {precision} is for a GPU, and {reason}")
     return OpenVINOBackend(model, precision, input_size), reason
 

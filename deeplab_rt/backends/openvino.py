@@ -10,13 +10,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deeplab_rt.backends.base import BackendInfo, Channels, MaskRequest, check_frames
+from deeplab_rt.backends.base import BackendInfo, MaskRequest, check_frames
 from deeplab_rt.backends.channel_order import swap_channels
 from deeplab_rt.errors import BackendError, ModelError
-from deeplab_rt.masks import Masks, masks_from_logits, warm_up
-from deeplab_rt.model_store import Model, cache_dir, check_input_size
-
-PRECISIONS = ("fp32", "bf16", "int8")
+from deeplab_rt.frame import Channels, Frame, Size
+from deeplab_rt.masks import Masks
+from deeplab_rt.models import Model, cache_dir, check_input_size
+from deeplab_rt.options import CPU_PRECISIONS
+from deeplab_rt.upsample import masks_from_logits, warm_up
 
 
 class OpenVINOBackend:
@@ -45,7 +46,7 @@ class OpenVINOBackend:
         compiled = self._compile("bgr")
         self._compiled = {"bgr": compiled}
         batch, height, width, _ = compiled.input(0).shape
-        self._input_size = (height, width)
+        self._input_size = Size(height, width)
         self._slots = [_Slot((batch, height, width, 3)) for _ in range(self.depth)]
         self._free = deque(self._slots)
         self._busy: deque[_Slot] = deque()
@@ -63,21 +64,21 @@ class OpenVINOBackend:
             },
         )
 
-    def submit(self, frames: Sequence[np.ndarray], request: MaskRequest) -> None:
+    def submit(self, frames: Sequence[Frame], request: MaskRequest) -> None:
         check_frames(frames, self.max_batch)
         if not self._free:
             raise BackendError(f"{self.depth} frames are in flight already: collect first")
         frame = frames[0]
         slot = self._free[0]
-        slot.infer = self._request(slot, request.channels)
+        slot.infer = self._request(slot, frame.channels)
         started = time.perf_counter()
-        if frame.shape[:2] == self._input_size:
-            np.copyto(slot.image, frame)
+        if frame.size == self._input_size:
+            np.copyto(slot.image, frame.image)
         else:
             height, width = self._input_size
-            cv2.resize(frame, (width, height), dst=slot.image, interpolation=cv2.INTER_LINEAR)
+            cv2.resize(frame.image, (width, height), dst=slot.image, interpolation=cv2.INTER_LINEAR)
         slot.request = request
-        slot.size = request.size or frame.shape[:2]
+        slot.size = request.size or frame.size
         slot.preprocess_ms = 1e3 * (time.perf_counter() - started)
         slot.infer.start_async()
         self._busy.append(self._free.popleft())
@@ -132,7 +133,7 @@ class _Slot:
         self.requests: dict[str, Any] = {}  # by channel order, all reading ``batch``
         self.infer: Any = None  # the one of this frame
         self.request: MaskRequest | None = None
-        self.size: tuple[int, int] = self.image.shape[:2]
+        self.size = Size.of(self.image)
         self.preprocess_ms = 0.0
 
     @property
@@ -149,7 +150,7 @@ def compile_network(
     threads: int | None = None,
     channels: Channels = "rgb",
 ) -> Any:
-    """Compile a model's file, through OpenVINO's own cache in :func:`~deeplab_rt.model_store.cache_dir`.
+    """Compile a model's file, through OpenVINO's own cache in :func:`~deeplab_rt.models.cache_dir`.
 
     Args:
         model: whose file is compiled.
@@ -172,9 +173,9 @@ def compile_network(
     ov = _openvino()
     if precision == "auto":
         precision = model.cpu_precision
-    if precision not in PRECISIONS:
+    if precision not in CPU_PRECISIONS:
         raise ModelError(
-            f"precision {precision!r} is not one of auto, {', '.join(PRECISIONS)} on a CPU"
+            f"precision {precision!r} is not one of auto, {', '.join(CPU_PRECISIONS)} on a CPU"
         )
     path = model.file("int8" if precision == "int8" else "fp32")
     height, width = check_input_size(input_size or model.input_size)

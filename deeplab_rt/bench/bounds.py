@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deeplab_rt.bench.limits import Work
+from deeplab_rt.bench.roofline import Work
 
 PRECISIONS = {"fp16": 2, "int8": 1}  # bytes of an activation or weight
 

@@ -22,8 +22,8 @@ def table(result: dict[str, Any]) -> str:
     for size in result["sizes"]:
         lines += ["", *_size_lines(size)]
     lines += [f"{name}: skipped, {reason}" for name, reason in result["missing"].items()]
-    if "limits" in result:
-        lines += ["", *_limit_lines(result["limits"])]
+    if "roofline" in result:
+        lines += ["", *_limit_lines(result["roofline"])]
     return "\n".join(lines)
 
 
@@ -31,7 +31,7 @@ def _size_lines(size: dict[str, Any]) -> list[str]:
     height, width = size["frame_size"]
     rows = [
         ["", "ms", "p10-p90", "per s", "x ours", "range", *STAGES, "agreement"],
-        *(_subject_row(name, figures) for name, figures in size["subjects"].items()),
+        *(_subject_row(name, figures) for name, figures in size["candidates"].items()),
     ]
     rates = size["stream_per_second"]
     return [
@@ -57,11 +57,11 @@ def _subject_row(name: str, figures: dict[str, Any]) -> list[str]:
     ]
 
 
-def _limit_lines(limits: dict[str, Any]) -> list[str]:
-    peaks = ", ".join(f"{name} {rate:.0f}" for name, rate in limits["peaks_gmac_s"].items())
-    copies = ", ".join(f"{name} {rate:.0f}" for name, rate in limits["copy_gb_s"].items())
+def _limit_lines(roofline: dict[str, Any]) -> list[str]:
+    peaks = ", ".join(f"{name} {rate:.0f}" for name, rate in roofline["peaks_gmac_s"].items())
+    copies = ", ".join(f"{name} {rate:.0f}" for name, rate in roofline["copy_gb_s"].items())
     rows = [["", "layers", "MMAC", "MB", "ms", "of time", "GMAC/s", "of peak", "of limit"]]
-    for row in limits["groups"]:
+    for row in roofline["groups"]:
         rows.append(
             [
                 row["group"],
@@ -76,8 +76,8 @@ def _limit_lines(limits: dict[str, Any]) -> list[str]:
             ]
         )
     return [
-        f"limits measured in this run: {peaks} GMAC/s; copies {copies} GB/s",
-        f"layers of the {limits['precision']} network, least times:",
+        f"roofline measured in this run: {peaks} GMAC/s; copies {copies} GB/s",
+        f"layers of the {roofline['precision']} network, least times:",
         *_aligned(rows),
     ]
 
@@ -94,24 +94,24 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """A bar a subject, its stages beside each other; one panel a frame size. PNG or SVG by suffix."""
+    """A bar a candidate, its stages beside each other; one panel a frame size. PNG or SVG by suffix."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     sizes = result["sizes"]
-    count = max(len(size["subjects"]) for size in sizes)
+    count = max(len(size["candidates"]) for size in sizes)
     figure = Figure(figsize=(9, len(sizes) * (0.9 + 0.36 * count)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(sizes), 1, squeeze=False)[:, 0]
     for panel, size in zip(panels, sizes, strict=True):
-        names = list(size["subjects"])
+        names = list(size["candidates"])
         left = [0.0] * len(names)
         for stage, color in zip(STAGES, ("#d9a441", "#3b6ea5", "#6aa36a"), strict=True):
-            times = [size["subjects"][name]["stages_ms"].get(stage, 0.0) for name in names]
+            times = [size["candidates"][name]["stages_ms"].get(stage, 0.0) for name in names]
             panel.barh(names, times, left=left, color=color, label=stage)
             left = [a + b for a, b in zip(left, times, strict=True)]
         for index, name in enumerate(names):
-            figures = size["subjects"][name]
+            figures = size["candidates"][name]
             text = f" {figures['ms']['median']:.1f} ms, x{figures['times_baseline']['median']:.2f}"
             panel.text(left[index], index, text, va="center", fontsize=8)
         panel.set_xlim(0, 1.25 * max(left))

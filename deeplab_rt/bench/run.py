@@ -1,4 +1,4 @@
-"""One whole benchmark: frames, our pipeline in its precisions, the peers, the limits."""
+"""One whole benchmark: frames, our pipeline in its precisions, the baselines, the roofline."""
 
 from __future__ import annotations
 
@@ -13,44 +13,45 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deeplab_rt.bench import limits, machine
-from deeplab_rt.bench.peers import PeerError, make_peer
-from deeplab_rt.bench.runner import Pace, Subject, agreement, interleave, summary
+from deeplab_rt.bench import machine, roofline
+from deeplab_rt.bench.baselines import PeerError, make_peer
+from deeplab_rt.bench.runner import Candidate, SamplingConfig, agreement, interleave, summary
 from deeplab_rt.errors import BackendError, StreamError
+from deeplab_rt.frame import Frame
 from deeplab_rt.masks import Masks
-from deeplab_rt.model_store import Model, load_model
+from deeplab_rt.models import Model, load_model
 from deeplab_rt.segmenter import Segmenter
 
 FRAMES = 8  # different frames, taken in turns
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchmarkConfig:
     """What to measure.
 
     Attributes:
         model: name or directory.
-        precision: of our pipeline, the baseline; its other precisions are subjects beside it.
+        precision: of our pipeline, the baseline; its other precisions are candidates beside it.
         backend: ``auto``, ``cpu`` or ``tensorrt``.
-        peers: some of :data:`deeplab_rt.bench.PEERS`.
+        baselines: some of :data:`deeplab_rt.bench.PEERS`.
         source: a recording whose frames are taken, evenly spaced; None for the rendered street.
         frame_sizes: (height, width) of the camera's frames, each measured in turn.
         pace: how long.
-        with_limits: whether to measure the machine's limits and the layers' shares.
+        with_roofline: whether to measure the machine's roofline and the layers' shares.
     """
 
     model: str | Path = ""
     precision: str = "auto"
     backend: str = "auto"
-    peers: Sequence[str] = ()
+    baselines: Sequence[str] = ()
     source: str | None = None
     frame_sizes: Sequence[tuple[int, int]] = ((480, 640), (1080, 1920))
-    pace: Pace = field(default_factory=Pace)
-    with_limits: bool = True
+    pace: SamplingConfig = field(default_factory=SamplingConfig)
+    with_roofline: bool = True
 
 
 class Pipeline:
-    """Our own way from a frame to its masks: a :class:`~.runner.Subject`."""
+    """Our own way from a frame to its masks: a :class:`~.runner.Candidate`."""
 
     def __init__(self, model: Model, precision: str, backend: str = "cpu") -> None:
         self.segmenter = Segmenter(model, backend, precision)
@@ -65,7 +66,9 @@ class Pipeline:
         self.segmenter.close()
 
 
-def bench(plan: Plan, progress: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+def bench(
+    plan: BenchmarkConfig, progress: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
     """Measure everything in one run; plain values, for JSON, the table and the plot.
 
     Raises:
@@ -93,28 +96,28 @@ def bench(plan: Plan, progress: Callable[[str], None] = lambda text: None) -> di
                 _one_size(model, ours, frames, plan, result["missing"], progress)
             )
     finally:
-        for subject in ours:
-            subject.close()
-    if plan.with_limits and result["backend"] == "openvino":
-        progress("limits of the machine, shares of the layers")
-        result["limits"] = _limits(model, ours[0].segmenter.info.precision)
+        for candidate in ours:
+            candidate.close()
+    if plan.with_roofline and result["backend"] == "openvino":
+        progress("roofline of the machine, shares of the layers")
+        result["roofline"] = _limits(model, ours[0].segmenter.info.precision)
     return result
 
 
-def _pipelines(model: Model, plan: Plan) -> list[Pipeline]:
+def _pipelines(model: Model, plan: BenchmarkConfig) -> list[Pipeline]:
     """The baseline first, then what else this CPU can run, fp32 always: it is the reference."""
-    subjects = [Pipeline(model, plan.precision, plan.backend)]
+    candidates = [Pipeline(model, plan.precision, plan.backend)]
     for precision in ("int8", "bf16", "fp32"):
-        if f"deeplab_rt {precision}" == subjects[0].name:
+        if f"deeplab_rt {precision}" == candidates[0].name:
             continue
         if precision == "int8" and "int8" not in model.files:
             continue
         try:
-            subjects.append(Pipeline(model, precision))
+            candidates.append(Pipeline(model, precision))
         except BackendError:
             if precision != "bf16":  # which not every CPU has
                 raise
-    return subjects
+    return candidates
 
 
 def read_frames(source: str | None, size: tuple[int, int]) -> list[np.ndarray]:
@@ -141,27 +144,29 @@ def _one_size(
     model: Model,
     ours: Sequence[Pipeline],
     frames: Sequence[np.ndarray],
-    plan: Plan,
+    plan: BenchmarkConfig,
     missing: dict[str, str],
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """All subjects on frames of one size."""
+    """All candidates on frames of one size."""
     height, width = frames[0].shape[:2]
-    peers: list[Subject] = []
-    for name in plan.peers:
+    baselines: list[Candidate] = []
+    for name in plan.baselines:
         progress(f"{width}x{height}: make {name} ready")
         try:
-            peer = make_peer(name, model, (height, width))
-            peer.run(frames[0])  # what is compiled at the first frame is not charged to the runs
-            peers.append(peer)
+            baseline = make_peer(name, model, (height, width))
+            baseline.run(
+                frames[0]
+            )  # what is compiled at the first frame is not charged to the runs
+            baselines.append(baseline)
         except PeerError as error:
             missing[name] = str(error)
-    subjects: list[Subject] = [*ours, *peers]
+    candidates: list[Candidate] = [*ours, *baselines]
     try:
         exact = next(one for one in ours if one.name == "deeplab_rt fp32")
         reference = [exact.run(frame).labels for frame in frames]
         samples = interleave(
-            subjects, frames, plan.pace, lambda text: progress(f"{width}x{height}, {text}")
+            candidates, frames, plan.pace, lambda text: progress(f"{width}x{height}, {text}")
         )
         figures = {
             one.name: {
@@ -169,26 +174,28 @@ def _one_size(
                 # Another network's labels say nothing of ours.
                 "agreement": None if one.name == "smp" else agreement(one, reference, frames),
             }
-            for one in subjects
+            for one in candidates
         }
         return {
             "frame_size": [height, width],
             "baseline": ours[0].name,
             "reference": exact.name,
-            "subjects": figures,
+            "candidates": figures,
             "stream_per_second": _rates(ours[0], frames, plan.pace),
         }
     finally:
-        for peer in peers:
-            peer.close()
+        for baseline in baselines:
+            baseline.close()
 
 
-def _rates(subject: Pipeline, frames: Sequence[np.ndarray], pace: Pace) -> dict[str, float]:
+def _rates(
+    candidate: Pipeline, frames: Sequence[np.ndarray], pace: SamplingConfig
+) -> dict[str, float]:
     """Frames a second one at a time, and with the next frame submitted while this one's masks are
     made: medians of unbroken turns, one way after the other."""
     ways: dict[str, Callable[[Iterable[np.ndarray]], Iterable[Any]]] = {
-        "one_at_a_time": lambda turn: (subject.run(frame) for frame in turn),
-        "overlapped": lambda turn: subject.segmenter.stream(turn, lambda frame: frame),
+        "one_at_a_time": lambda turn: (candidate.run(frame) for frame in turn),
+        "overlapped": lambda turn: candidate.segmenter.stream(map(Frame, turn)),
     }
     rates: dict[str, list[float]] = {way: [] for way in ways}
     time.sleep(pace.settle_s)
@@ -202,15 +209,15 @@ def _rates(subject: Pipeline, frames: Sequence[np.ndarray], pace: Pace) -> dict[
 
 def _limits(model: Model, precision: str) -> dict[str, Any]:
     """Peaks before and after the layers are timed, the better of the two: the machine may be shared."""
-    peaks, copies = limits.matrix_peaks(), limits.copy_rates()
-    work = limits.profile(model, precision)
-    for name, rate in limits.matrix_peaks().items():
+    peaks, copies = roofline.matrix_peaks(), roofline.copy_rates()
+    work = roofline.profile(model, precision)
+    for name, rate in roofline.matrix_peaks().items():
         peaks[name] = max(rate, peaks[name])
-    for name, rate in limits.copy_rates().items():
+    for name, rate in roofline.copy_rates().items():
         copies[name] = max(rate, copies[name])
     return {
         "precision": precision,
         "peaks_gmac_s": peaks,
         "copy_gb_s": copies,
-        "groups": limits.shares(work, peaks, copies),
+        "groups": roofline.roofline_report(work, peaks, copies),
     }

@@ -14,7 +14,7 @@ import numpy as np
 from deeplab_rt.masks import Masks
 
 
-class Subject(Protocol):
+class Candidate(Protocol):
     """One way from a camera frame to its masks.
 
     ``run`` takes uint8 [H, W, 3] BGR and gives masks of the frame's size with their stage times.
@@ -29,11 +29,11 @@ class Subject(Protocol):
 
 @dataclass
 class Samples:
-    """What one subject was measured at.
+    """What one candidate was measured at.
 
     Attributes:
         rounds: for each round, the milliseconds of each frame, from frame to masks.
-        stages: stage -> milliseconds of each frame, as the subject's own masks tell.
+        stages: stage -> milliseconds of each frame, as the candidate's own masks tell.
     """
 
     rounds: list[list[float]] = field(default_factory=list)
@@ -45,15 +45,15 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How long a subject's turn is.
+class SamplingConfig:
+    """How long a candidate's turn is.
 
     Attributes:
-        rounds: turns of each subject.
+        rounds: turns of each candidate.
         turn_s: seconds of a turn, warm-up aside; at least ``least`` frames are run whatever they take.
         least: frames of a turn at least.
         settle_s: seconds of rest before a turn: the thread pools of another library go on spinning
-            for a while after their work, and would be charged to the next subject.
+            for a while after their work, and would be charged to the next candidate.
     """
 
     rounds: int = 8
@@ -71,46 +71,46 @@ class Pace:
 
 
 def interleave(
-    subjects: Sequence[Subject],
+    candidates: Sequence[Candidate],
     frames: Sequence[np.ndarray],
-    pace: Pace,
+    pace: SamplingConfig,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Samples]:
-    """Time every subject in turns: A B C, A B C, ...
+    """Time every candidate in turns: A B C, A B C, ...
 
     Each turn begins with two frames that are not counted, which bring caches and threads back. The
-    order is turned round in every other round, so that no subject always follows the same one.
+    order is turned round in every other round, so that no candidate always follows the same one.
 
     Args:
-        subjects: with different names.
+        candidates: with different names.
         frames: uint8 [H, W, 3] BGR, taken in order, again from the first when they end.
         progress: told in words what is about to run.
     """
-    samples = {subject.name: Samples() for subject in subjects}
+    samples = {candidate.name: Samples() for candidate in candidates}
     for index in range(pace.rounds):
-        for subject in subjects[:: -1 if index % 2 else 1]:
-            progress(f"round {index + 1} of {pace.rounds}: {subject.name}")
+        for candidate in candidates[:: -1 if index % 2 else 1]:
+            progress(f"round {index + 1} of {pace.rounds}: {candidate.name}")
             time.sleep(pace.settle_s)
             for frame in frames[:2]:
-                subject.run(frame)
+                candidate.run(frame)
             turn: list[float] = []
             for frame in pace.turn(frames):
                 started = time.perf_counter()
-                masks = subject.run(frame)
+                masks = candidate.run(frame)
                 turn.append(1e3 * (time.perf_counter() - started))
                 for stage, ms in masks.timings.items():
                     if stage != "total":
-                        samples[subject.name].stages.setdefault(stage, []).append(ms)
-            samples[subject.name].rounds.append(turn)
+                        samples[candidate.name].stages.setdefault(stage, []).append(ms)
+            samples[candidate.name].rounds.append(turn)
     return samples
 
 
 def summary(samples: Samples, baseline: Samples) -> dict[str, object]:
-    """The figures of one subject beside those of the baseline, which ran in the same rounds.
+    """The figures of one candidate beside those of the baseline, which ran in the same rounds.
 
     Returns:
         ``frames``; ``ms`` {median, p10, p90, min}; ``per_second`` from the median; ``stages_ms``,
-        the median of each; ``times_baseline`` {median, min, max} over the rounds: this subject's
+        the median of each; ``times_baseline`` {median, min, max} over the rounds: this candidate's
         median over the baseline's in the same round.
     """
     ms = samples.all
@@ -140,11 +140,11 @@ def summary(samples: Samples, baseline: Samples) -> dict[str, object]:
 
 
 def agreement(
-    subject: Subject, reference: Sequence[np.ndarray], frames: Sequence[np.ndarray]
+    candidate: Candidate, reference: Sequence[np.ndarray], frames: Sequence[np.ndarray]
 ) -> float:
     """Share of the pixels of all frames whose label is the reference's, 0 to 1."""
     same = [
-        float(np.mean(subject.run(frame).labels == labels))
+        float(np.mean(candidate.run(frame).labels == labels))
         for frame, labels in zip(frames, reference, strict=True)
     ]
     return statistics.fmean(same)

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 
 from deeplab_rt import __version__
 from deeplab_rt.errors import DeeplabError
+from deeplab_rt.frame import Size
+from deeplab_rt.options import BACKENDS, PRECISIONS
 
 COMMANDS = (
     "demo",
@@ -73,33 +75,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def size_argument(text: str) -> tuple[int, int]:
-    """``WxH`` on the command line to (height, width)."""
+def size_argument(text: str) -> Size:
+    """``WxH`` on the command line."""
     try:
-        width, height = (int(part) for part in text.lower().split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a size; expected WxH, as in 640x480"
-        ) from None
-    return height, width
+        return Size.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """``--model``, ``--backend``, ``--precision`` and ``--size``, the same for every command."""
-    from deeplab_rt.model_store import DEFAULT_MODEL
+    from deeplab_rt.models import DEFAULT_MODEL
 
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="model name or directory (default: %(default)s)"
     )
     parser.add_argument(
         "--backend",
-        choices=("auto", "cpu", "tensorrt"),
+        choices=BACKENDS,
         default="auto",
         help="default: %(default)s",
     )
     parser.add_argument(
         "--precision",
-        choices=("auto", "fp32", "bf16", "fp16", "int8"),
+        choices=("auto", *PRECISIONS),
         default="auto",
         help="default: %(default)s, the model's own choice",
     )

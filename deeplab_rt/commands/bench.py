@@ -10,25 +10,24 @@ from typing import Any
 
 from deeplab_rt.bench import PEERS
 from deeplab_rt.commands import size_argument
-from deeplab_rt.model_store import DEFAULT_MODEL
+from deeplab_rt.models import DEFAULT_MODEL
+from deeplab_rt.options import BACKENDS, PRECISIONS
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command and its arguments."""
     parser = subparsers.add_parser(
         "bench",
-        help="time the pipeline and its peers side by side, against the machine's limits",
+        help="time the pipeline and its baselines side by side, against the machine's roofline",
         description="Time a camera frame to its masks: this pipeline, and the same network through "
-        "other libraries, in turns, on the same frames; then the machine's limits and how near each "
+        "other libraries, in turns, on the same frames; then the machine's roofline and how near each "
         "part of the network comes to them.",
     )
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="model name or directory (default: %(default)s)"
     )
-    parser.add_argument("--backend", choices=("auto", "cpu", "tensorrt"), default="auto")
-    parser.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16", "fp16", "int8"), default="auto"
-    )
+    parser.add_argument("--backend", choices=BACKENDS, default="auto")
+    parser.add_argument("--precision", choices=("auto", *PRECISIONS), default="auto")
     parser.add_argument(
         "--input", metavar="PATH", help="frames of a recording (default: the rendered street)"
     )
@@ -41,12 +40,12 @@ def add_parser(subparsers: Any) -> None:
         help="sizes of the camera's frames (default: 640x480 1920x1080)",
     )
     parser.add_argument(
-        "--peers",
+        "--baselines",
         nargs="*",
         choices=PEERS,
         default=list(PEERS),
         metavar="PEER",
-        help=f"which of {', '.join(PEERS)} (default: all; none after a bare --peers)",
+        help=f"which of {', '.join(PEERS)} (default: all; none after a bare --baselines)",
     )
     parser.add_argument(
         "--rounds",
@@ -55,7 +54,9 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="turns of each (default: %(default)s)",
     )
-    parser.add_argument("--no-limits", action="store_true", help="leave the machine's limits out")
+    parser.add_argument(
+        "--no-roofline", action="store_true", help="leave the machine's roofline out"
+    )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="write bench.json, bench.txt, bench.png"
     )
@@ -71,10 +72,10 @@ def _positive(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and write."""
     from deeplab_rt.bench.report import plot, table
-    from deeplab_rt.bench.run import Plan, bench
-    from deeplab_rt.bench.runner import Pace
+    from deeplab_rt.bench.run import BenchmarkConfig, bench
+    from deeplab_rt.bench.runner import SamplingConfig
     from deeplab_rt.errors import DeeplabError, StreamError
-    from deeplab_rt.model_store import write_atomically
+    from deeplab_rt.models import write_atomically
 
     if args.output is not None:  # before minutes of work
         try:
@@ -87,15 +88,15 @@ def run(args: argparse.Namespace) -> int:
             args.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StreamError(f"{args.output}: cannot be made: {error.strerror}") from None
-    plan = Plan(
+    plan = BenchmarkConfig(
         model=args.model,
         precision=args.precision,
         backend=args.backend,
-        peers=args.peers,
+        baselines=args.baselines,
         source=args.input,
         frame_sizes=args.frame,
-        pace=Pace(rounds=args.rounds),
-        with_limits=not args.no_limits,
+        pace=SamplingConfig(rounds=args.rounds),
+        with_roofline=not args.no_roofline,
     )
     result = bench(plan, progress=lambda text: print(text, file=sys.stderr, flush=True))
     text = table(result)

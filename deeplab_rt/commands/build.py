@@ -9,11 +9,12 @@ import time
 from typing import Any
 
 from deeplab_rt.commands import size_argument
+from deeplab_rt.options import GPU_PRECISIONS
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command and its arguments."""
-    from deeplab_rt.model_store import DEFAULT_MODEL
+    from deeplab_rt.models import DEFAULT_MODEL
 
     parser = subparsers.add_parser(
         "build",
@@ -26,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--precision",
-        choices=("auto", "fp32", "fp16", "int8"),
+        choices=("auto", *GPU_PRECISIONS),
         default="auto",
         help="default: %(default)s, the model's own choice for a GPU",
     )
@@ -67,8 +68,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Build, or find the engine built."""
     from deeplab_rt.backends.tensorrt.builder import build
-    from deeplab_rt.engine_store import Options
-    from deeplab_rt.model_store import load_model
+    from deeplab_rt.backends.tensorrt.engine_store import Options
+    from deeplab_rt.models import load_model
 
     started = time.monotonic()
     with _Bar() as bar:

@@ -18,7 +18,7 @@ from deeplab_rt.errors import BackendError
 
 if TYPE_CHECKING:
     from deeplab_rt.labels import LabelSet
-    from deeplab_rt.ros.recorder import Recorder
+    from deeplab_rt.ros.latency_probe import LatencyProbe
     from deeplab_rt.streams.base import FrameSource
     from deeplab_rt.streams.side_by_side import SideBySide
 
@@ -61,14 +61,14 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the drive, write the video, print the summary."""
     try:
-        from deeplab_rt.ros.drive import drive, node_parameters
+        from deeplab_rt.ros.session import local_session, node_parameters
     except ImportError as error:
         raise BackendError(
             f"the demo needs ROS 2 ({error}): `pip install '.[cpu,ros]'` in the repository, or "
             "source a ROS installation"
         ) from None
-    from deeplab_rt.model_store import load_model
-    from deeplab_rt.ros.camera import DEFAULT_RATE, STREET
+    from deeplab_rt.models import load_model
+    from deeplab_rt.ros.camera_node import DEFAULT_RATE, STREET
     from deeplab_rt.streams.side_by_side import SideBySide
 
     model = load_model(args.model)
@@ -81,18 +81,18 @@ def run(args: argparse.Namespace) -> int:
     node = node_parameters(str(model.directory), args.backend, args.precision, args.size)
     _say("starting the node, preparing the drive ...")
     camera = {"input": uri, "topic": args.topic or "", "rate": rate, "frames": frames}
-    with drive(camera, node) as running:
+    with local_session(camera, node) as running:
         progress = _Progress(frames)
         try:
             running.run(progress)
         finally:
             progress.close()
-        recorder = running.recorder
-    summary = recorder.measurement.summary()
+        probe = running.probe
+    summary = probe.measurement.summary()
     _say(f"writing {output} ...")
     with closing(video):
-        iou = _write(video, lambda: _open(uri, args.topic), recorder, model.labels)
-    engine = recorder.measurement.engine
+        iou = _write(video, lambda: _open(uri, args.topic), probe, model.labels)
+    engine = probe.measurement.engine
     summary |= {
         "drivable_iou": None if iou is None else round(iou, 4),
         "model": model.name,
@@ -118,7 +118,7 @@ def _seconds(text: str) -> float:
 
 
 def _open(uri: str, topic: str | None) -> FrameSource:
-    from deeplab_rt.ros.camera import STREET, STREET_FRAMES
+    from deeplab_rt.ros.camera_node import STREET, STREET_FRAMES
     from deeplab_rt.streams.sources import open_recordings
     from deeplab_rt.streams.street import StreetSource
 
@@ -155,7 +155,7 @@ class _Progress:
 def _write(
     video: SideBySide,
     open_source: Callable[[], FrameSource],
-    recorder: Recorder,
+    probe: LatencyProbe,
     labels: LabelSet,
 ) -> float | None:
     """Frame beside overlay for every mask that came; the drivable IoU where the truth is known."""
@@ -166,13 +166,13 @@ def _write(
     from deeplab_rt.streams.street import StreetFrame
     from deeplab_rt.streams.street_textures import ID
 
-    measurement = recorder.measurement
+    measurement = probe.measurement
     answered = [(i, stamp) for i, stamp in measurement.published if stamp in measurement.arrivals]
     frames = revisit(open_source, (index for index, _ in answered))
     recent: deque[int] = deque()
     both = either = 0
     for (_, stamp), frame in zip(answered, frames, strict=True):
-        label_map = recorder.labels(stamp)
+        label_map = probe.labels(stamp)
         assert label_map is not None
         masks = Masks(label_map, labels.drivable_lut[label_map], labels.objects_lut[label_map])
         arrival = measurement.arrivals[stamp]

@@ -14,7 +14,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command and its arguments."""
     parser = subparsers.add_parser(
         "doctor",
-        help="what this machine has and lacks, with the command that mends each",
+        help="what this machine has and lacks, with the command that fixes each",
         description="Look at the GPU, TensorRT, ROS, OpenCV, cameras, models and engines of this "
         "machine. Exit 0 if frames can be segmented here, 1 if not.",
     )
@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> int:
         width = max(len(one.name) for one in findings)
         for one in findings:
             print(f"{_SIGNS[one.state]:>5}  {one.name:<{width}}  {one.found}")
-            if one.mend:
-                print(f"{'':>5}  {'':<{width}}  mend: {one.mend}")
+            if one.fix:
+                print(f"{'':>5}  {'':<{width}}  fix: {one.fix}")
     if not works:
         lacks = "; ".join(one.found for one in findings if one.state == "error")
         print(f"deeplab_rt doctor: no frame can be segmented here: {lacks}", file=sys.stderr)

@@ -45,7 +45,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from deeplab_rt.labels import load_label_set
-    from deeplab_rt.model_store import check_input_size
+    from deeplab_rt.models import check_input_size
     from deeplab_rt.network.checkpoints import load_checkpoint
     from deeplab_rt.network.export import export_model, read_frames
 

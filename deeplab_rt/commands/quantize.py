@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from deeplab_rt.model_store import DEFAULT_MODEL
+from deeplab_rt.models import DEFAULT_MODEL
 
 
 def add_parser(subparsers: Any) -> None:
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     import numpy as np
 
-    from deeplab_rt.model_store import load_model
+    from deeplab_rt.models import load_model
     from deeplab_rt.network.export import read_frames
     from deeplab_rt.network.quantisation import TARGETS, quantise_model
 

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
             sinks.append(BagSink(outputs["bag"], segmenter.labels, args.overwrite))
         if "masks" in outputs:
-            from deeplab_rt.streams.pictures import PngSink
+            from deeplab_rt.streams.png import PngSink
 
             sinks.append(PngSink(outputs["masks"], args.overwrite))
         if "overlay" in outputs:
@@ -79,10 +79,10 @@ def run(args: argparse.Namespace) -> int:
             sinks.append(OverlayVideo(outputs["overlay"], segmenter.labels, args.overwrite))
         progress = Progress(source)
         try:
-            figures, interrupted = replay(source, segmenter, sinks, on_frame=progress)
+            stats, interrupted = replay(source, segmenter, sinks, on_frame=progress)
         finally:
             progress.close()
-        result = summary(figures, segmenter, outputs)
+        result = summary(stats, segmenter, outputs)
     report(result, args.json, "replay")
     return 130 if interrupted else 0
 

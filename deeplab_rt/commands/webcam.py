@@ -48,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
     from deeplab_rt.errors import StreamError
     from deeplab_rt.segmenter import Segmenter
     from deeplab_rt.streams.base import MaskSink
-    from deeplab_rt.streams.figures import Figures
     from deeplab_rt.streams.progress import Progress
     from deeplab_rt.streams.replay import RealTime, replay, summary
     from deeplab_rt.streams.sources import open_source
+    from deeplab_rt.streams.stats import RunStats
     from deeplab_rt.streams.window import Window, no_display
 
     view = args.view
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         Segmenter(args.model, args.backend, args.precision, args.size) as segmenter,
         open_source(args.device) as source,
     ):
-        figures = Figures(source)
+        stats = RunStats(source)
         sinks: list[MaskSink] = []
         outputs: dict[str, Path] = {}
         if args.record is not None:
@@ -76,18 +76,18 @@ def run(args: argparse.Namespace) -> int:
         if view == "web":
             from deeplab_rt.streams.web import WebView
 
-            page = WebView(segmenter.labels, figures)
+            page = WebView(segmenter.labels, stats)
             print(f"deeplab_rt webcam: look at {page.url}", file=sys.stderr, flush=True)
             sinks.append(page)
         elif view != "none":
-            sinks.append(Window(segmenter.labels, figures))
+            sinks.append(Window(segmenter.labels, stats))
         if view != "none" and not source.live:
             sinks.append(RealTime())
         progress = Progress(source)
         try:
-            replay(source, segmenter, sinks, figures, progress, args.frames, args.seconds)
+            replay(source, segmenter, sinks, stats, progress, args.frames, args.seconds)
         finally:
             progress.close()
-        result = summary(figures, segmenter, outputs)
+        result = summary(stats, segmenter, outputs)
     report(result, args.json, "webcam")
     return 0

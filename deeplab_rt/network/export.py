@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deeplab_rt.errors import DataError, ModelError
 from deeplab_rt.labels import LabelSet
-from deeplab_rt.model_store import Model, check_input_size, write_manifest
+from deeplab_rt.models import Model, check_input_size, write_manifest
 from deeplab_rt.network.model import DeepLab
 
 OPSET = 18

@@ -19,7 +19,7 @@ import onnx.numpy_helper
 from numpy.typing import NDArray
 
 from deeplab_rt.errors import ModelError
-from deeplab_rt.model_store import Model, write_manifest
+from deeplab_rt.models import Model, write_manifest
 from deeplab_rt.network.export import onnx_logits
 
 TARGETS = {"cpu": ("int8", "model.int8.onnx"), "tensorrt": ("int8-trt", "model.int8-trt.onnx")}

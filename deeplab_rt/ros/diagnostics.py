@@ -36,7 +36,7 @@ class Status:
     problems: list[str] = field(default_factory=list)
     values: dict[str, str] = field(default_factory=dict)
 
-    def complain(self, level: int, problem: str) -> None:
+    def add_problem(self, level: int, problem: str) -> None:
         """Raise the level and add to the message."""
         self.level = max(self.level, level)
         self.problems.append(problem)
@@ -137,20 +137,22 @@ class CameraReport:
 
         silent = when - self.stats.last_received
         if silent > NO_INPUT_S:
-            status.complain(ERROR, f"no frame for {silent:.1f} s")
+            status.add_problem(ERROR, f"no frame for {silent:.1f} s")
         elif age is not None and age > (max_age_ms or OLD_MASK_MS):
-            status.complain(ERROR, f"the newest mask is {age:.0f} ms old")
+            status.add_problem(ERROR, f"the newest mask is {age:.0f} ms old")
         elif age is not None and age < -AHEAD_MS:
-            status.complain(
+            status.add_problem(
                 WARN, f"stamps lie {-age:.0f} ms in the future: are the clocks synchronised?"
             )
         if new["bad"]:
-            status.complain(WARN, f"{new['bad']} bad frames in the last {seconds:.1f} s")
+            status.add_problem(WARN, f"{new['bad']} bad frames in the last {seconds:.1f} s")
         if new["stale"] or new["late"]:
             dropped = new["stale"] + new["late"]
-            status.complain(WARN, f"{dropped} frames dropped as older than {max_age_ms:g} ms")
+            status.add_problem(WARN, f"{dropped} frames dropped as older than {max_age_ms:g} ms")
         if new["lost"]:
-            status.complain(WARN, f"{new['lost']} frames lost by the transport")
+            status.add_problem(WARN, f"{new['lost']} frames lost by the transport")
         if expected_rate_hz and rate_out < 0.9 * expected_rate_hz:
-            status.complain(WARN, f"{rate_out:.1f} masks a second, expected {expected_rate_hz:g}")
+            status.add_problem(
+                WARN, f"{rate_out:.1f} masks a second, expected {expected_rate_hz:g}"
+            )
         return status

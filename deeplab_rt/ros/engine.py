@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from deeplab_rt.errors import BackendError, DeeplabError, EngineError
+from deeplab_rt.frame_buffer import LatestFrameBuffer
 from deeplab_rt.labels import LabelSet
+from deeplab_rt.options import CPU_PRECISIONS
 from deeplab_rt.ros.diagnostics import ERROR, WARN, Status
 from deeplab_rt.ros.engine_build import EngineBuild
-from deeplab_rt.ros.inference import InferenceThread
 from deeplab_rt.ros.parameters import ParameterError, Settings
-from deeplab_rt.ros.slots import NewestFrames
-from deeplab_rt.segmenter import Segmenter
+from deeplab_rt.segmenter import Segmenter, check_mask_size
+from deeplab_rt.worker import InferenceThread
 
 T = TypeVar("T")
-CPU_PRECISIONS = ("fp32", "bf16", "int8")
 
 
 class Engine(Generic[T]):
@@ -26,7 +26,7 @@ class Engine(Generic[T]):
     def __init__(
         self,
         settings: Settings,
-        frames: NewestFrames[T],
+        frames: LatestFrameBuffer[T],
         process: Callable[[Segmenter, Sequence[tuple[int, T]]], None],
         failed: Callable[[], None],
         log: Callable[[str], None],
@@ -120,18 +120,18 @@ class Engine(Generic[T]):
         """Add to a status what runs, and whether that is what was asked for."""
         info, build = self.segmenter.info, self._build
         if self.failure is not None:
-            status.complain(ERROR, f"the backend failed: {self.failure}")
+            status.add_problem(ERROR, f"the backend failed: {self.failure}")
         if build is not None and build.failure is not None:
-            status.complain(WARN, f"the CPU serves: the engine build failed: {build.failure}")
+            status.add_problem(WARN, f"the CPU serves: the engine build failed: {build.failure}")
         elif build is not None:
-            status.complain(WARN, "the CPU serves while the TensorRT engine is built")
+            status.add_problem(WARN, "the CPU serves while the TensorRT engine is built")
         status.values |= {
             "model": self.segmenter.model.name,
             "backend": info.name,
             "version": info.version,
             "device": info.device,
             "precision": info.precision,
-            "input": f"{info.input_size[1]}x{info.input_size[0]}",
+            "input": str(info.input_size),
             "reason": self.segmenter.reason,
             **{name: str(value) for name, value in info.details.items()},
         }
@@ -187,5 +187,5 @@ def apply(settings: Settings, segmenter: Segmenter) -> None:
             "object_classes together"
         )
     segmenter.labels = labels
-    segmenter.mask_size = settings.mask_size
+    segmenter.mask_size = check_mask_size(settings.mask_size)
     segmenter.confidence = settings.publish_confidence

@@ -11,10 +11,7 @@ from nav_msgs.msg import OccupancyGrid
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo
 
-from deeplab_rt.errors import FrameError, StreamError
-from deeplab_rt.masks import Masks
-from deeplab_rt.ros import qos
-from deeplab_rt.ros.grid import (
+from deeplab_rt.camera.ground_grid import (
     Extent,
     Lens,
     Mounting,
@@ -22,6 +19,9 @@ from deeplab_rt.ros.grid import (
     mounting_from_pose,
     rotation_of,
 )
+from deeplab_rt.errors import FrameError, StreamError
+from deeplab_rt.masks import Masks
+from deeplab_rt.ros import qos
 from deeplab_rt.ros.parameters import Settings
 
 

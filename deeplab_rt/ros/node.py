@@ -2,7 +2,7 @@
 
 ``configure`` loads the model, ``activate`` subscribes and publishes, ``deactivate`` stops and keeps
 the loaded engine, ``cleanup`` frees it. Callbacks only take note of a frame; one thread does the
-rest (:mod:`deeplab_rt.ros.inference`). docs/ros.md lists topics, services and parameters.
+rest (:mod:`deeplab_rt.worker`). docs/ros.md lists topics, services and parameters.
 """
 
 from __future__ import annotations
@@ -29,17 +29,23 @@ from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
+from deeplab_rt.camera.encodings import (
+    check_compressed,
+    check_image,
+    decode_compressed,
+    decode_image,
+)
 from deeplab_rt.errors import DeeplabError, FrameError
+from deeplab_rt.frame import Frame
+from deeplab_rt.frame_buffer import LatestFrameBuffer
 from deeplab_rt.ros import transport
 from deeplab_rt.ros.diagnostics import ERROR as LEVEL_ERROR
 from deeplab_rt.ros.diagnostics import CameraReport, CameraStats, Status
 from deeplab_rt.ros.engine import Engine
 from deeplab_rt.ros.grid_output import GridOutput, TransformListener
-from deeplab_rt.ros.images import check_compressed, check_image, decode_compressed, decode_image
 from deeplab_rt.ros.inputs import CameraInputs
 from deeplab_rt.ros.outputs import CameraOutputs
 from deeplab_rt.ros.parameters import ParameterError, Settings, changed
-from deeplab_rt.ros.slots import NewestFrames
 from deeplab_rt.segmenter import Segmenter
 
 NODE_NAME = "deeplab"
@@ -91,7 +97,7 @@ class SegmenterNode(LifecycleNode):
         super().__init__(NODE_NAME, **kwargs)
         self._stopping = stopping
         self._cameras: list[_Camera] = []
-        self._frames: NewestFrames[_Frame] = NewestFrames(0)
+        self._frames: LatestFrameBuffer[_Frame] = LatestFrameBuffer(0)
         self._engine: Engine[_Frame] | None = None
         self._failure: Exception | None = None  # for which the node went back to unconfigured
         self._active = False
@@ -145,7 +151,7 @@ class SegmenterNode(LifecycleNode):
     def _configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         names = self._settings.cameras or ("",)
         self._failure = None
-        self._frames = NewestFrames(len(names))
+        self._frames = LatestFrameBuffer(len(names))
         engine = Engine(
             self._settings, self._frames, self._process, self._failed.trigger, self._log
         )
@@ -162,7 +168,7 @@ class SegmenterNode(LifecycleNode):
         segmenter, info = engine.segmenter, engine.segmenter.info
         self._log(
             f"model {segmenter.model.name}, {info.name} {info.version} on {info.device}, "
-            f"{info.precision}, input {info.input_size[1]}x{info.input_size[0]} ({segmenter.reason})"
+            f"{info.precision}, input {info.input_size} ({segmenter.reason})"
         )
         return super().on_configure(state)
 
@@ -276,23 +282,20 @@ class SegmenterNode(LifecycleNode):
                 continue
             pictures.append((camera, frame, image, channels))
         decode = 1e3 * (time.perf_counter() - started) / len(taken)
-        for order in ("bgr", "rgb"):
-            batch = [picture for picture in pictures if picture[3] == order]
-            try:
-                results = segmenter.segment_batch([image for _, _, image, _ in batch], order)
-            except FrameError as error:  # of one of them; which, a backend does not say
-                for camera, *_ in batch:
-                    self._on_bad_frame(camera, error)
-                results, batch = [], []
-            except Exception:
-                for camera, *_ in pictures:  # the device has failed: none of them is served
-                    camera.stats.count("discarded")
-                raise
-            for (camera, frame, image, _), masks in zip(batch, results, strict=True):
-                masks.timings.pop("total")
-                camera.stats.time({"decode": decode, **masks.timings})
-                self._deliver(camera, frame, image, order, masks, segmenter.labels)
-            pictures = [picture for picture in pictures if picture[3] != order]
+        try:
+            results = segmenter.segment_batch([Frame(p[2], channels=p[3]) for p in pictures])
+        except FrameError as error:  # of one of them; which, a backend does not say
+            for camera, *_ in pictures:
+                self._on_bad_frame(camera, error)
+            return
+        except Exception:
+            for camera, *_ in pictures:  # the device has failed: none of them is served
+                camera.stats.count("discarded")
+            raise
+        for (camera, frame, image, channels), masks in zip(pictures, results, strict=True):
+            masks.timings.pop("total")
+            camera.stats.time({"decode": decode, **masks.timings})
+            self._deliver(camera, frame, image, channels, masks, segmenter.labels)
 
     def _deliver(
         self, camera: _Camera, frame: _Frame, image: Any, channels: Any, masks: Any, labels: Any
@@ -435,7 +438,7 @@ class SegmenterNode(LifecycleNode):
             status.values = {"state": state, "enabled": str(self._enabled).lower()}
             self._engine.report(status)
         elif self._failure is not None:
-            status.complain(LEVEL_ERROR, f"the backend failed: {_one_line(self._failure)}")
+            status.add_problem(LEVEL_ERROR, f"the backend failed: {_one_line(self._failure)}")
         else:
             status.problems.append("not configured")
         return status

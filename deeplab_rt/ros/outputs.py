@@ -13,12 +13,12 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 
-from deeplab_rt.backends.base import Channels
+from deeplab_rt.camera.calibration import fill_camera_info
+from deeplab_rt.frame import Channels
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks, overlay
 from deeplab_rt.ros import qos
-from deeplab_rt.ros.geometry import fill_camera_info
-from deeplab_rt.ros.wire import serialise_image
+from deeplab_rt.ros.cdr import serialise_image
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from deeplab_rt.errors import DeeplabError, ModelError
-from deeplab_rt.model_store import DEFAULT_MODEL, check_input_size
+from deeplab_rt.frame import Size
+from deeplab_rt.models import DEFAULT_MODEL, check_input_size
+from deeplab_rt.options import BACKENDS, PRECISIONS
 
 When = Literal["running", "deactivate", "cleanup", "start"]
 _WHEN: dict[When, str] = {
@@ -50,13 +52,13 @@ class Settings:
         "auto",
         "cleanup",
         "What runs the network; `auto` takes TensorRT where it can run, else the CPU.",
-        choices=("auto", "cpu", "tensorrt"),
+        choices=BACKENDS,
     )
     precision: str = _parameter(
         "auto",
         "cleanup",
         "Precision of the network; `auto` is the model's own choice for the backend.",
-        choices=("auto", "fp32", "bf16", "fp16", "int8"),
+        choices=("auto", *PRECISIONS),
     )
     input_size: str = _parameter(
         "",
@@ -161,12 +163,11 @@ class Settings:
     )
 
     @property
-    def network_size(self) -> tuple[int, int] | None:
+    def network_size(self) -> Size | None:
         """``input_size`` as (height, width); None for the model's own."""
         if not self.input_size:
             return None
-        width, _, height = self.input_size.partition("x")
-        return int(height), int(width)
+        return Size.parse(self.input_size)
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Settings:

@@ -17,10 +17,10 @@ from mcap.records import Channel, Chunk, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
 from rosbags.rosbag2 import Reader
 
-from deeplab_rt.backends.base import Channels
+from deeplab_rt.camera.encodings import decode_compressed, decode_image
 from deeplab_rt.errors import FrameError, StreamError
-from deeplab_rt.ros.images import decode_compressed, decode_image
-from deeplab_rt.streams.base import Frame, Recording, check_picture, natural_key
+from deeplab_rt.frame import Channels, Frame
+from deeplab_rt.streams.base import Recording, check_image_size, natural_key
 from deeplab_rt.streams.messages import COMPRESSED_IMAGE, IMAGE, stamp_ns, typestore
 
 SUFFIXES = (".mcap", ".db3")
@@ -84,7 +84,7 @@ class BagImages(Recording):
                 try:
                     message = _deserialize(data, self._kind)
                     image, channels = decode(message)
-                    check_picture(image)
+                    check_image_size(image)
                     frame_id = str(message.header.frame_id)
                     frame = Frame(image, index, stamp_ns(message), frame_id, "", channels, log_ns)
                 except FrameError as error:

@@ -22,9 +22,9 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.metadata import dump_qos_v8
 
+from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
-from deeplab_rt.streams.base import Frame
 from deeplab_rt.streams.messages import (
     COMPRESSED_IMAGE,
     IMAGE,
@@ -154,10 +154,7 @@ class BagSink:
 
 
 def _jpeg(frame: Frame) -> Any:
-    image = frame.image
-    if frame.channels == "rgb":
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    return cv2.imencode(".jpg", frame.bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
 
 
 class _Storage(Protocol):

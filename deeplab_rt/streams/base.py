@@ -4,38 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from deeplab_rt.backends.base import Channels
-from deeplab_rt.errors import FrameError
-from deeplab_rt.masks import MAX_SIDE, Masks
-from deeplab_rt.ros.images import check_size
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One camera frame.
-
-    Attributes:
-        image: uint8 [H, W, 3], channels in the order that ``channels`` names; may be read-only.
-        index: 0, 1, 2 ... the frame's place in its source; one that cannot be decoded keeps its own.
-        stamp_ns: the camera's stamp in nanoseconds since the epoch of the source's clock.
-        frame_id: the camera's coordinate frame; empty where the source has none.
-        name: what output files are named after: an image's stem; empty means the index.
-        channels: ``bgr`` or ``rgb``.
-        log_ns: when a recording took the frame in; None where only the stamp is known.
-    """
-
-    image: np.ndarray
-    index: int
-    stamp_ns: int
-    frame_id: str = ""
-    name: str = ""
-    channels: Channels = "bgr"
-    log_ns: int | None = None
+from deeplab_rt.frame import Frame, check_size
+from deeplab_rt.masks import Masks
 
 
 class FrameSource(Protocol):
@@ -94,16 +68,13 @@ class Recording:
         self.close()
 
 
-def check_picture(image: np.ndarray) -> None:
-    """Refuse a picture that cannot be segmented: empty, or larger than any mask.
+def check_image_size(image: np.ndarray) -> None:
+    """Refuse an image that cannot be segmented: empty, or larger than any mask.
 
     Raises:
         FrameError: says so.
     """
-    height, width = image.shape[:2]
-    check_size(height, width)
-    if max(height, width) > MAX_SIDE:
-        raise FrameError(f"image of {width}x{height}: expected at most {MAX_SIDE} pixels a side")
+    check_size(*image.shape[:2])
 
 
 class MaskSink(Protocol):

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from deeplab_rt.camera.encodings import decode_compressed
 from deeplab_rt.errors import FrameError, StreamError
-from deeplab_rt.ros.images import decode_compressed
-from deeplab_rt.streams.base import Frame, Recording, check_picture, natural_key
+from deeplab_rt.frame import Frame
+from deeplab_rt.streams.base import Recording, check_image_size, natural_key
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 NOMINAL_FPS = 30.0  # images carry no time; they are stamped as if filmed at this rate
@@ -45,7 +46,7 @@ class ImageFolder(Recording):
         for index, file in enumerate(self._files):
             try:
                 image = _read(file)
-                check_picture(image)
+                check_image_size(image)
             except (FrameError, OSError) as error:
                 self.skip(index, f"{file.name}: {error}")
                 continue

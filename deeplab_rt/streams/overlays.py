@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from deeplab_rt.errors import StreamError
+from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks, overlay
-from deeplab_rt.streams.base import Frame
 from deeplab_rt.streams.outputs import check_new, check_space, writing
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -28,10 +28,7 @@ _INK, _PAPER = (235, 235, 235), (24, 24, 24)
 
 def frame_overlay(frame: Frame, masks: Masks, labels: LabelSet, alpha: float = 0.5) -> np.ndarray:
     """The overlay of a frame of either channel order, uint8 [H, W, 3] BGR."""
-    image = frame.image
-    if frame.channels == "rgb":
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return overlay(image, masks, labels, alpha)
+    return overlay(frame.bgr, masks, labels, alpha)
 
 
 def legend(labels: LabelSet, width: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from deeplab_rt.streams.base import FrameSource
-from deeplab_rt.streams.figures import Figures
+from deeplab_rt.streams.stats import RunStats
 
 _EVERY_S = 10.0
 
@@ -24,14 +24,14 @@ class Progress:
             self._bar = tqdm(total=source.total, unit=" frames", dynamic_ncols=True, leave=False)
         self._next = time.monotonic() + _EVERY_S
 
-    def __call__(self, figures: Figures) -> None:
+    def __call__(self, stats: RunStats) -> None:
         if self._bar is not None:
-            self._bar.set_postfix_str(figures.line(), refresh=False)
+            self._bar.set_postfix_str(stats.line(), refresh=False)
             self._bar.update()
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + _EVERY_S
             of = f" of {self._total}" if self._total else ""
-            print(f"frame {figures.frames}{of}, {figures.line()}", file=sys.stderr, flush=True)
+            print(f"frame {stats.frames}{of}, {stats.line()}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Take the bar away."""

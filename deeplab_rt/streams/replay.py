@@ -12,21 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from deeplab_rt.errors import StreamError
+from deeplab_rt.frame import Frame
 from deeplab_rt.masks import Masks
 from deeplab_rt.segmenter import Segmenter
-from deeplab_rt.streams.base import Frame, FrameSource, MaskSink, Stopped
-from deeplab_rt.streams.figures import Figures
+from deeplab_rt.streams.base import FrameSource, MaskSink, Stopped
+from deeplab_rt.streams.stats import RunStats
 
 
 def replay(
     source: FrameSource,
     segmenter: Segmenter,
     sinks: Sequence[MaskSink],
-    figures: Figures | None = None,
-    on_frame: Callable[[Figures], None] | None = None,
+    stats: RunStats | None = None,
+    on_frame: Callable[[RunStats], None] | None = None,
     frames: int | None = None,
     seconds: float | None = None,
-) -> tuple[Figures, bool]:
+) -> tuple[RunStats, bool]:
     """Segment every frame of a recording, in order; of a camera, always the newest.
 
     The next frame is decoded while the network works, unless :class:`RealTime` keeps a recording at
@@ -38,13 +39,13 @@ def replay(
         source: is read to its end, and not closed.
         segmenter: with masks of the frame's size.
         sinks: each takes every frame; closed at the end.
-        figures: where to count; None for new ones.
+        stats: where to count; None for new ones.
         on_frame: called after every frame.
         frames: stop after so many.
         seconds: stop after so long.
 
     Returns:
-        The figures, and whether the stream was interrupted. Stages: ``preprocess``, ``network``,
+        The stats, and whether the stream was interrupted. Stages: ``preprocess``, ``network``,
         ``labels`` and ``total`` (from submission to masks) as the segmenter gives them, ``write``
         (all sinks); for a recording ``decode``; for a camera ``age`` (from its stamp to the masks).
 
@@ -52,17 +53,17 @@ def replay(
         StreamError: an output failed, or the source gave no frame at all.
         BackendError: the device failed.
     """
-    figures = figures or Figures(source)
+    stats = stats or RunStats(source)
     interrupted = False
     with _Signals() as signals, ExitStack() as stack:
         for sink in sinks:
             stack.callback(sink.close)
-        figures.begin()
+        stats.begin()
         try:
             watched = any(isinstance(sink, RealTime) for sink in sinks)
             results = stack.enter_context(closing(_segmented(source, segmenter, watched)))
-            while figures.frames != frames and (seconds is None or figures.elapsed_s < seconds):
-                with signals.heard():
+            while stats.frames != frames and (seconds is None or stats.elapsed_s < seconds):
+                with signals.interruptible():
                     result = next(results, None)
                 if result is None:
                     break
@@ -70,41 +71,41 @@ def replay(
                 started = time.perf_counter()
                 for sink in sinks:
                     sink.write(frame, masks)
-                figures.add({**stages, "write": 1e3 * (time.perf_counter() - started)})
+                stats.add({**stages, "write": 1e3 * (time.perf_counter() - started)})
                 if on_frame is not None:
-                    on_frame(figures)
+                    on_frame(stats)
         except Stopped:
             pass
         except KeyboardInterrupt:
             interrupted = True
         stack.close()
-        figures.end()
-    if not figures.frames and not interrupted:
+        stats.end()
+    if not stats.frames and not interrupted:
         reason = source.warnings[0] if source.warnings else "it is empty"
         raise StreamError(f"{source.name}: gave no frame: {reason}")
-    return figures, interrupted
+    return stats, interrupted
 
 
-def summary(figures: Figures, segmenter: Segmenter, outputs: Mapping[str, Path]) -> dict[str, Any]:
+def summary(stats: RunStats, segmenter: Segmenter, outputs: Mapping[str, Path]) -> dict[str, Any]:
     """What ``--json`` prints of a run.
 
     Args:
-        figures: of the run.
+        stats: of the run.
         segmenter: that did it.
         outputs: kind of output (``bag``, ``masks``, ``overlay``) -> path; one that was never begun
             is left out.
     """
     info = segmenter.info
     return {
-        "input": figures.source.name,
+        "input": stats.source.name,
         "output": {kind: str(path) for kind, path in outputs.items() if path.exists()},
-        **figures.report(),
+        **stats.report(),
         "model": segmenter.model.name,
         "backend": info.name,
         "device": info.device,
         "precision": info.precision,
-        "network_size": f"{info.input_size[1]}x{info.input_size[0]}",
-        "warnings": figures.source.warnings,
+        "network_size": str(info.input_size),
+        "warnings": stats.source.warnings,
     }
 
 
@@ -116,7 +117,7 @@ def _segmented(
     # At a camera's pace one at a time: a frame in flight behind another would be late by a period.
     if source.live:
         for frame in source:
-            masks = segmenter.segment(frame.image, frame.channels)
+            masks = segmenter.segment(frame)
             yield frame, masks, {**masks.timings, "age": (time.time_ns() - frame.stamp_ns) / 1e6}
         return
     decode_ms: deque[float] = deque()
@@ -132,9 +133,9 @@ def _segmented(
             yield frame
 
     if watched:
-        pairs = ((frame, segmenter.segment(frame.image, frame.channels)) for frame in decoded())
+        pairs = ((frame, segmenter.segment(frame)) for frame in decoded())
     else:
-        pairs = segmenter.stream(decoded(), lambda f: f.image, lambda f: f.channels)
+        pairs = segmenter.stream(decoded())
     with closing(pairs) as results:
         for frame, masks in results:
             yield frame, masks, {"decode": decode_ms.popleft(), **masks.timings}
@@ -187,7 +188,7 @@ class _Signals:
             signal.signal(number, handler)
 
     @contextmanager
-    def heard(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
         """Raise KeyboardInterrupt inside, at once, or for a signal that came before."""
         if self._noted:
             raise KeyboardInterrupt

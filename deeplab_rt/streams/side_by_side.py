@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from deeplab_rt.errors import StreamError
+from deeplab_rt.frame import Frame
 from deeplab_rt.masks import Masks
-from deeplab_rt.streams.base import Frame, FrameSource
+from deeplab_rt.streams.base import FrameSource
 from deeplab_rt.streams.overlays import OverlayVideo, frame_overlay
 
 _WIDEST = 960  # pixels of either half
@@ -26,10 +27,7 @@ class SideBySide(OverlayVideo):
     caption = ""
 
     def picture(self, frame: Frame, masks: Masks) -> np.ndarray:
-        image = frame.image
-        if frame.channels == "rgb":
-            image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        both = np.hstack([image, frame_overlay(frame, masks, self._labels)])
+        both = np.hstack([frame.bgr, frame_overlay(frame, masks, self._labels)])
         height, width = both.shape[:2]
         if width > 2 * _WIDEST:
             size = (2 * _WIDEST, max(1, round(height * 2 * _WIDEST / width)))

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from deeplab_rt.errors import StreamError
-from deeplab_rt.streams.base import Frame, FrameSource, Recording
+from deeplab_rt.frame import Frame
+from deeplab_rt.streams.base import FrameSource, Recording
 
 
 def open_source(uri: str | Path, topic: str | None = None) -> FrameSource:
@@ -22,10 +23,10 @@ def open_source(uri: str | Path, topic: str | None = None) -> FrameSource:
     Raises:
         StreamError: there is no such input, or it cannot be read; the message says why.
     """
-    from deeplab_rt.streams import bag_reader, camera, folder, video
+    from deeplab_rt.streams import bag_reader, folder, live_camera, video
 
-    if camera.is_camera(str(uri)):
-        return camera.LiveCamera(str(uri))
+    if live_camera.is_camera(str(uri)):
+        return live_camera.LiveCamera(str(uri))
     path = Path(uri).expanduser()
     try:
         path.stat()

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 
 from deeplab_rt.errors import StreamError
+from deeplab_rt.frame import Frame
 from deeplab_rt.streams import street_textures as textures
-from deeplab_rt.streams.base import Frame
 from deeplab_rt.streams.street_textures import ID, Texture
 
 ROAD = 4.8  # metres from the middle of the road to either kerb

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from deeplab_rt.errors import FrameError, StreamError
-from deeplab_rt.streams.base import Frame, Recording, check_picture
+from deeplab_rt.frame import Frame
+from deeplab_rt.streams.base import Recording, check_image_size
 
 
 class VideoFile(Recording):
@@ -32,7 +33,7 @@ class VideoFile(Recording):
                 f"`ffmpeg -i {path} -c:v libx264 NEW.mp4` converts it if anything does"
             )
         try:
-            check_picture(first)
+            check_image_size(first)
         except FrameError as error:
             self._capture.release()
             raise StreamError(f"{path}: {error}") from None

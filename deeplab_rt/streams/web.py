@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 import cv2
 
+from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
-from deeplab_rt.streams.base import Frame
-from deeplab_rt.streams.figures import Figures
 from deeplab_rt.streams.overlays import frame_overlay
+from deeplab_rt.streams.stats import RunStats
 
 PORT = 8088  # another one where this is taken
 _JPEG_QUALITY = 80
@@ -40,14 +40,14 @@ i {{ display: inline-block; width: .9em; height: .9em; margin-right: .4em }}
 .drivable {{ text-decoration: underline }}
 </style></head><body>
 <img src="stream.mjpg" alt="The camera's picture with the label colours over it">
-<p id="figures" role="status">waiting for the first frame</p>
+<p id="stats" role="status">waiting for the first frame</p>
 <ul>{legend}</ul>
 <script>
-const line = document.getElementById('figures');
+const line = document.getElementById('stats');
 let ended = false;
 async function update() {{
   try {{
-    const f = await (await fetch('figures.json')).json();
+    const f = await (await fetch('stats.json')).json();
     if (ended) location.reload();
     line.textContent = `${{f.fps}} frames/s, ${{f.latency_ms}} ms, ${{f.frames}} frames, `
       + `${{f.dropped}} dropped`;
@@ -59,22 +59,22 @@ setInterval(update, 500);
 
 
 class WebView:
-    """Serves the newest overlay as motion JPEG, with legend and live figures, until closed.
+    """Serves the newest overlay as motion JPEG, with legend and live stats, until closed.
 
     Each client gets the newest frame when it is ready for one; a picture is made only while somebody
     looks, once for all who look.
     """
 
-    def __init__(self, labels: LabelSet, figures: Figures, port: int = PORT) -> None:
+    def __init__(self, labels: LabelSet, stats: RunStats, port: int = PORT) -> None:
         """Start serving.
 
         Args:
             labels: of the masks.
-            figures: of the stream.
+            stats: of the stream.
             port: to listen on; another free one is taken where it is in use. 0 for any.
         """
         self._labels = labels
-        self._figures = figures
+        self._figures = stats
         self._changed = threading.Condition()
         self._newest: tuple[Frame, Masks] | None = None
         self._number = 0
@@ -116,8 +116,8 @@ class WebView:
         )
         return _PAGE.format(legend=legend).encode()
 
-    def figures(self) -> bytes:
-        """The live figures in JSON."""
+    def stats(self) -> bytes:
+        """The live stats in JSON."""
         return json.dumps(asdict(self._figures.live())).encode()
 
     def next_jpeg(self, after: int) -> tuple[int, bytes] | None:
@@ -152,8 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(403, "only for this machine")
         elif self.path == "/":
             self._send("text/html; charset=utf-8", self.view.page())
-        elif self.path == "/figures.json":
-            self._send("application/json", self.view.figures())
+        elif self.path == "/stats.json":
+            self._send("application/json", self.view.stats())
         elif self.path == "/stream.mjpg":
             self._stream()
         else:

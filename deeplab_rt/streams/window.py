@@ -8,11 +8,12 @@ import sys
 
 import cv2
 
+from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
-from deeplab_rt.streams.base import Frame, Stopped
-from deeplab_rt.streams.figures import Figures
+from deeplab_rt.streams.base import Stopped
 from deeplab_rt.streams.overlays import frame_overlay, legend
+from deeplab_rt.streams.stats import RunStats
 
 _TITLE = "deeplab_rt"
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -31,11 +32,11 @@ def no_display() -> str | None:
 
 
 class Window:
-    """Shows every overlay with the legend and the figures; q, Esc or closing it ends the stream."""
+    """Shows every overlay with the legend and the stats; q, Esc or closing it ends the stream."""
 
-    def __init__(self, labels: LabelSet, figures: Figures) -> None:
+    def __init__(self, labels: LabelSet, stats: RunStats) -> None:
         self._labels = labels
-        self._figures = figures
+        self._figures = stats
         # Qt inside OpenCV's wheel finds no fonts and says so for every window; it draws none either.
         os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
         cv2.namedWindow(_TITLE, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deeplab_rt.model_store import Model
+from deeplab_rt.models import Model
 
 CARD = "MODEL_CARD.md"
 WEAK = 0.5

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from deeplab_rt.backends.openvino import compile_network
 from deeplab_rt.errors import DataError
 from deeplab_rt.labels import LabelSet
-from deeplab_rt.model_store import SIZE_MULTIPLE, load_model
+from deeplab_rt.models import SIZE_MULTIPLE, load_model
 
 
 class Teacher:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deeplab_rt.errors import CheckpointError, ModelError
 from deeplab_rt.labels import LabelSet
-from deeplab_rt.model_store import check_input_size, load_model, write_manifest
+from deeplab_rt.models import check_input_size, load_model, write_manifest
 from deeplab_rt.segmenter import Segmenter
 from deeplab_rt.training.card import write_card
 from deeplab_rt.training.data import load_data_set

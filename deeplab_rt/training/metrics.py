@@ -1,4 +1,4 @@
-"""Figures of a segmentation against its labels, from one confusion matrix; pure NumPy/OpenCV."""
+"""RunStats of a segmentation against its labels, from one confusion matrix; pure NumPy/OpenCV."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from deeplab_rt.backends.tensorrt import probe
-from deeplab_rt.model_store import Model
+from deeplab_rt.models import Model
 
-HELPERS = Path(__file__).resolve().parents[1] / "backends" / "tensorrt"
+HELPERS = Path(__file__).resolve().parents[1] / "unit" / "backends" / "tensorrt"
 EMULATED = os.environ.get("DEEPLAB_RT_EMULATED_GPU") == "1"
 
 

@@ -20,9 +20,11 @@ from deeplab_rt.backends.base import MaskRequest
 from deeplab_rt.backends.openvino import OpenVINOBackend
 from deeplab_rt.backends.tensorrt import kernels, layout, probe
 from deeplab_rt.backends.tensorrt.builder import build
+from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
-from deeplab_rt.masks import Masks, masks_from_logits
-from deeplab_rt.model_store import DEFAULT_MODEL, Model, load_model, model_names
+from deeplab_rt.masks import Masks
+from deeplab_rt.models import DEFAULT_MODEL, Model, load_model, model_names
+from deeplab_rt.upsample import masks_from_logits
 
 EMULATED = os.environ.get("DEEPLAB_RT_EMULATED_GPU") == "1"
 FRAMES = 2 if EMULATED else 200  # of each size in the table
@@ -78,9 +80,9 @@ def assert_same(ours: Masks, theirs: Masks) -> None:
 def test_preprocess_kernel_equals_opencv(device: Any, frame_size: tuple[int, int]) -> None:
     bench, size = Bench(device), (480, 640)
     frame = np.random.default_rng(0).integers(0, 256, (*frame_size, 3), np.uint8)
-    shape = layout.Shape((frame_size,), (size,), False, bgr=True)
+    shape = layout.Shape((frame_size,), (size,), False, bgr=(True,))
     upload = np.zeros(shape.up_offsets[-1], np.uint8)
-    layout.write_upload(upload, shape, [frame], load_labels())
+    layout.write_upload(upload, shape, [Frame(frame)], load_labels())
     image = device.allocate(480 * 640 * 3, "a test")
     tensors = layout.Tensors(image, 0, 0, False, 11, size, (120, 160))
     taps = [bench.up(array) for array in layout.taps_of(shape, size)]
@@ -107,7 +109,7 @@ def test_label_kernels_equal_the_cpu_path(
     logits = np.stack(
         [cv2.GaussianBlur(rng.normal(0, 4, (120, 160)), (0, 0), 2.0) for _ in range(11)]
     ).astype(dtype)
-    shape = layout.Shape((size,), (size,), True, bgr=True)
+    shape = layout.Shape((size,), (size,), True, bgr=(True,))
     luts = np.concatenate([camvid11.drivable_lut, camvid11.objects_lut])
     down = bench.up(np.zeros(shape.down_offsets[-1], np.uint8))
     winners = device.allocate(120 * 160, "a test")
@@ -145,11 +147,11 @@ def test_engine_agrees_with_the_cpu_backend(
     backend: Any, typed_model: Model, camvid11: LabelSet
 ) -> None:
     cpu = OpenVINOBackend(typed_model, "fp32")
-    request = MaskRequest(camvid11, channels="rgb")
+    request = MaskRequest(camvid11)
     for seed, size in enumerate([(96, 128), (200, 300), (97, 131)] * 3):
         frame = blobs(seed, size, camvid11)
-        backend.submit([frame], request)
-        cpu.submit([frame], request)
+        backend.submit([Frame(frame, channels="rgb")], request)
+        cpu.submit([Frame(frame, channels="rgb")], request)
         share = agreement(backend.collect()[0], cpu.collect()[0])
         assert share >= (0.999 if backend.info.precision == "fp32" else 0.97)
     cpu.close()
@@ -161,7 +163,7 @@ def test_frames_by_graph_equal_frames_by_call(backend: Any, camvid11: LabelSet) 
     frames = [blobs(1, (200, 300), camvid11), blobs(2, (96, 128), camvid11)]
     results = []
     for _ in range(6):
-        backend.submit(frames, request)
+        backend.submit([Frame(f, channels="rgb") for f in frames], request)
         results.append(backend.collect())
     for later in results[1:]:
         for ours, theirs in zip(later, results[0], strict=True):
@@ -169,13 +171,13 @@ def test_frames_by_graph_equal_frames_by_call(backend: Any, camvid11: LabelSet) 
 
 
 def test_two_in_flight_keep_their_order(backend: Any, camvid11: LabelSet) -> None:
-    request = MaskRequest(camvid11, channels="rgb")
+    request = MaskRequest(camvid11)
     colors = [camvid11.palette[1 + index % 11] for index in range(30)]
     seen = []
     for index, color in enumerate(colors):
         if index >= 2:
             seen.append(int(backend.collect()[0].labels[100, 100]))
-        backend.submit([np.full((200, 200, 3), color, np.uint8)], request)
+        backend.submit([Frame(np.full((200, 200, 3), color, np.uint8), channels="rgb")], request)
     seen += [int(backend.collect()[0].labels[100, 100]) for _ in range(2)]
     assert seen == [1 + index % 11 for index in range(30)]
 
@@ -200,7 +202,7 @@ def test_shipped_model_and_its_stage_times(
     for _ in range(2 if EMULATED else 10):
         frame = capture.read()[1]
         for one in (backend, cpu):
-            one.submit([frame], MaskRequest(model.labels))
+            one.submit([Frame(frame)], MaskRequest(model.labels))
         shares.append(agreement(backend.collect()[0], cpu.collect()[0]))
     gpu = probe.find_gpu()
     with capsys.disabled():
@@ -210,7 +212,7 @@ def test_shipped_model_and_its_stage_times(
             frame = cv2.resize(frame, size)
             times: list[dict[str, float]] = []
             for _ in range(FRAMES):
-                backend.submit([frame], MaskRequest(model.labels))
+                backend.submit([Frame(frame)], MaskRequest(model.labels))
                 times.append(backend.collect()[0].timings)
             cells = [f"{name} {np.median([t[name] for t in times]):.3f}" for name in times[0]]
             print(f"  {size[0]}x{size[1]}, ms p50: {', '.join(cells)}")

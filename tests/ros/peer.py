@@ -30,8 +30,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool
 
-from deeplab_rt.model_store import Model
-from deeplab_rt.ros.images import decode_image, fill_image
+from deeplab_rt.camera.encodings import decode_image, fill_image
+from deeplab_rt.models import Model
 
 
 def node_arguments(model: Model, **parameters: object) -> list[str]:

@@ -12,9 +12,9 @@ from nav_msgs.msg import OccupancyGrid
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
+from deeplab_rt.camera.ground_grid import FREE, UNKNOWN
 from deeplab_rt.labels import LabelSet
-from deeplab_rt.model_store import Model
-from deeplab_rt.ros.grid import FREE, UNKNOWN
+from deeplab_rt.models import Model
 from tests.ros.peer import NodeProcess, Peer, image, node_arguments, stamp_of, wait_for
 
 MASK = "/deeplab/label_mask"

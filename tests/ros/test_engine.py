@@ -22,13 +22,13 @@ from deeplab_rt.backends import choice
 from deeplab_rt.backends.openvino import OpenVINOBackend
 from deeplab_rt.backends.tensorrt import probe
 from deeplab_rt.errors import BackendError, EngineError, LabelError
-from deeplab_rt.model_store import Model
+from deeplab_rt.frame_buffer import LatestFrameBuffer
+from deeplab_rt.models import Model
 from deeplab_rt.ros import engine_build
 from deeplab_rt.ros.diagnostics import OK, WARN, Status
 from deeplab_rt.ros.engine import Engine
 from deeplab_rt.ros.engine_build import EngineBuild, build_command
 from deeplab_rt.ros.parameters import Settings
-from deeplab_rt.ros.slots import NewestFrames
 
 
 class Harness:
@@ -39,7 +39,7 @@ class Harness:
         self.log: list[str] = []
         self.served: list[str] = []
         self.failed = threading.Event()
-        self.frames: NewestFrames[np.ndarray] = NewestFrames(1)
+        self.frames: LatestFrameBuffer[np.ndarray] = LatestFrameBuffer(1)
         self.engine: Engine[np.ndarray] = Engine(
             self.settings, self.frames, self._process, self.failed.set, self.log.append
         )

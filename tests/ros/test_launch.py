@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from deeplab_rt.ros.camera import _PARAMETERS
+from deeplab_rt.ros.camera_node import _PARAMETERS
 from deeplab_rt.ros.parameters import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeplab_rt.model_store import Model
+from deeplab_rt.models import Model
 from deeplab_rt.ros.transport import profile_environment
 from tests.ros.peer import NodeProcess, Peer, node_arguments, wait_for
 

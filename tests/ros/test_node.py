@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_msgs.msg import String
 
 from deeplab_rt.labels import LabelSet
-from deeplab_rt.model_store import Model
+from deeplab_rt.models import Model
 from tests.ros.peer import NodeProcess, Peer, image, node_arguments, stamp_of, wait_for
 
 MASK = "/deeplab/label_mask"

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deeplab_rt import engine_store
+from deeplab_rt.backends.tensorrt import engine_store, probe
 from deeplab_rt.backends.tensorrt import library as libraries
-from deeplab_rt.backends.tensorrt import probe
+from deeplab_rt.backends.tensorrt.engine_store import PLAIN, Engine, EngineSpec, Options, Target
 from deeplab_rt.backends.tensorrt.library import Library
-from deeplab_rt.engine_store import PLAIN, Engine, EngineSpec, Options, Target
 from deeplab_rt.errors import EngineError, ModelError
-from deeplab_rt.model_store import OUTPUT_STRIDE, Model, write_atomically
+from deeplab_rt.models import OUTPUT_STRIDE, Model, write_atomically
 
 Progress = Callable[[str, float], None]
 WORKSPACE_BYTES = 1 << 30  # a cap: on Jetson it is taken from what everything else runs in

@@ -10,8 +10,9 @@ import numpy as np
 from deeplab_rt.backends.base import MaskRequest
 from deeplab_rt.backends.tensorrt import kernels
 from deeplab_rt.errors import FrameError
+from deeplab_rt.frame import MAX_SIDE, Frame
 from deeplab_rt.labels import LabelSet
-from deeplab_rt.masks import MAX_SIDE, Masks
+from deeplab_rt.masks import Masks
 
 _ALIGN = 256  # bytes, of every part of a buffer
 _LUTS = 512  # bytes at the head of what goes up: label id to drivable, label id to object
@@ -26,29 +27,30 @@ class Shape:
         frames: (height, width) of each frame.
         masks: (height, width) of each frame's masks.
         confidence: whether there is a confidence mask.
-        bgr: the order of the frames' channels.
+        bgr: whether each frame's channels are in the order blue, green, red.
     """
 
     frames: tuple[tuple[int, int], ...]
     masks: tuple[tuple[int, int], ...]
     confidence: bool
-    bgr: bool
+    bgr: tuple[bool, ...]
 
     @classmethod
-    def of(cls, frames: Sequence[np.ndarray], request: MaskRequest) -> Shape:
+    def of(cls, frames: Sequence[Frame], request: MaskRequest) -> Shape:
         """The shape of what was asked for.
 
         Raises:
             FrameError: a frame or mask is larger than :data:`~deeplab_rt.masks.MAX_SIDE`.
         """
-        sizes = tuple((frame.shape[0], frame.shape[1]) for frame in frames)
+        sizes = tuple(frame.size for frame in frames)
         masks = tuple(request.size or size for size in sizes)
         for height, width in (*sizes, *masks):
             if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
                 raise FrameError(
                     f"a frame or mask of {width}x{height} is out of bounds (1 to {MAX_SIDE} a side)"
                 )
-        return cls(sizes, masks, request.confidence, request.channels == "bgr")
+        bgr = tuple(frame.channels == "bgr" for frame in frames)
+        return cls(sizes, masks, request.confidence, bgr)
 
     @property
     def planes(self) -> int:
@@ -95,13 +97,14 @@ class Tensors:
 
 
 def write_upload(
-    buffer: np.ndarray, shape: Shape, frames: Sequence[np.ndarray], labels: LabelSet
+    buffer: np.ndarray, shape: Shape, frames: Sequence[Frame], labels: LabelSet
 ) -> None:
     """Put the frames (rows may be strided) and the label tables where the kernels look for them."""
     buffer[:256] = labels.drivable_lut
     buffer[256:512] = labels.objects_lut
     for frame, offset in zip(frames, shape.up_offsets, strict=False):
-        np.copyto(buffer[offset : offset + frame.size].reshape(frame.shape), frame)
+        image = frame.image
+        np.copyto(buffer[offset : offset + image.size].reshape(image.shape), image)
 
 
 def read_download(buffer: np.ndarray, shape: Shape) -> list[Masks]:
@@ -160,7 +163,7 @@ def preprocess_launches(
             height=height,
             width=width,
             frame_pitch=cols * 3,
-            swap=shape.bgr,
+            swap=shape.bgr[index],
         )
         launches.append(kernels.preprocess_launch(args, (rows, cols) == tensors.size))
     return launches

@@ -6,10 +6,10 @@ import ctypes
 import importlib.metadata
 from dataclasses import dataclass
 
-from deeplab_rt import engine_store
-from deeplab_rt.engine_store import Engine, Target
+from deeplab_rt.backends.tensorrt import engine_store
+from deeplab_rt.backends.tensorrt.engine_store import Engine, Target
 from deeplab_rt.errors import BackendError
-from deeplab_rt.model_store import Model
+from deeplab_rt.models import Model
 
 # CUdevice_attribute
 _INTEGRATED, _MAJOR, _MINOR = 18, 75, 76

@@ -26,13 +26,15 @@ from deeplab_rt.backends.base import BackendInfo, MaskRequest, check_frames
 from deeplab_rt.backends.tensorrt import layout, probe
 from deeplab_rt.backends.tensorrt import library as libraries
 from deeplab_rt.backends.tensorrt.device import Device, DeviceLostError, Pinned, check
-from deeplab_rt.backends.tensorrt.engine import Network
+from deeplab_rt.backends.tensorrt.engine_store import build_command
 from deeplab_rt.backends.tensorrt.kernels import Launch
 from deeplab_rt.backends.tensorrt.layout import Shape
-from deeplab_rt.engine_store import build_command
+from deeplab_rt.backends.tensorrt.loaded_engine import LoadedEngine
 from deeplab_rt.errors import BackendError, FrameError
+from deeplab_rt.frame import Frame
+from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
-from deeplab_rt.model_store import Model
+from deeplab_rt.models import Model
 
 LOG = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class _Slot:
     down: _Buffer | None = None
     plans: OrderedDict[Shape, _Plan] = field(default_factory=OrderedDict)
     shape: Shape | None = None
+    labels: LabelSet | None = None
     copy_ms: float = 0.0
 
 
@@ -109,12 +112,12 @@ class TensorRTBackend:
         self._free: deque[_Slot] = deque()
         self._busy: deque[_Slot] = deque()
         self._capturing = True
-        self._network: Network | None = None
+        self._network: LoadedEngine | None = None
         self._device = Device()
         self._unified = self._device.gpu.integrated
         try:
             rebuild = build_command(model, spec)
-            self._network = Network(library, engine, self._device, len(model.labels), rebuild)
+            self._network = LoadedEngine(library, engine, self._device, len(model.labels), rebuild)
             self._main, self._upload = self._device.stream(), self._device.stream()
             for _ in range(self.depth):
                 begin, end, *marks = (self._device.event() for _ in range(3 + len(_STAGES)))
@@ -135,13 +138,14 @@ class TensorRTBackend:
             )
             # The first evaluation loads kernels and takes long: better now than at a camera's frame.
             height, width = spec.input_size
-            self.submit([np.zeros((height, width, 3), np.uint8)], MaskRequest(model.labels))
+            black = Frame(np.zeros((height, width, 3), np.uint8))
+            self.submit([black], MaskRequest(model.labels))
             self.collect()
         except BaseException:
             self.close()
             raise
 
-    def submit(self, frames: Sequence[np.ndarray], request: MaskRequest) -> None:
+    def submit(self, frames: Sequence[Frame], request: MaskRequest) -> None:
         network = self._open_network()
         check_frames(frames, self.max_batch)
         if len(request.labels) != network.tensors.classes:
@@ -174,6 +178,7 @@ class TensorRTBackend:
             self._device.settle(self._upload, self._main)
             raise
         slot.shape = shape
+        slot.labels = request.labels
         self._busy.append(slot)
 
     def collect(self) -> list[Masks]:
@@ -201,6 +206,7 @@ class TensorRTBackend:
         timings["copy"] += 1e3 * (time.perf_counter() - started)
         for masks in results:
             masks.timings = dict(timings)
+            masks.label_set = slot.labels
         return results
 
     def close(self) -> None:
@@ -212,7 +218,7 @@ class TensorRTBackend:
         self._free.clear()
         self._device.close()
 
-    def _open_network(self) -> Network:
+    def _open_network(self) -> LoadedEngine:
         if self._network is None:
             raise BackendError("this backend is closed")
         return self._network

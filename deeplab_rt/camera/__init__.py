@@ -1,0 +1,1 @@
+"""Camera images without ROS: encodings, calibration and the ground."""

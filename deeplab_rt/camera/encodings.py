@@ -1,0 +1,270 @@
+"""ROS images to arrays and back, without cv_bridge.
+
+Pure: imports neither rclpy nor messages. A message is anything with the fields of
+``sensor_msgs/Image`` or ``sensor_msgs/CompressedImage``, as rclpy, rosbags and tests make them.
+No field is trusted: whatever does not fit is a :class:`~deeplab_rt.errors.FrameError`.
+
+Encodings: https://docs.ros.org/en/kilted/p/sensor_msgs (``image_encodings.hpp``), under their
+Humble names (``yuv422``, ``yuv422_yuy2``) and their newer ones (``uyvy``, ``yuyv``).
+"""
+
+from __future__ import annotations
+
+import operator
+import struct
+from array import array
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from deeplab_rt.errors import FrameError
+from deeplab_rt.frame import MAX_PIXELS, Channels, check_size
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """How one encoding lies in memory and becomes three 8-bit channels.
+
+    Attributes:
+        pixel: bytes of one pixel in a row.
+        code: OpenCV's conversion; None where the bytes are what is wanted.
+        channels: the order of what comes out.
+        even: whether width and height must be even: (width, height).
+        chroma: whether height / 2 rows of interleaved chroma follow the luma, at the same step.
+        deep: whether a sample is 16 bits, in the order that ``is_bigendian`` tells.
+        least: the smallest side; OpenCV interpolates Bayer patterns from 4 pixels on.
+    """
+
+    pixel: int
+    code: int | None
+    channels: Channels = "bgr"
+    even: tuple[bool, bool] = (False, False)
+    chroma: bool = False
+    deep: bool = False
+    least: int = 1
+
+
+_GRAY = _Encoding(1, cv2.COLOR_GRAY2BGR)
+_BGR = _Encoding(3, None)
+_UYVY = _Encoding(2, cv2.COLOR_YUV2BGR_UYVY, even=(True, False))
+_YUYV = _Encoding(2, cv2.COLOR_YUV2BGR_YUY2, even=(True, False))
+_BOTH = (True, True)
+
+_ENCODINGS: dict[str, _Encoding] = {
+    "bgr8": _BGR,
+    "8UC3": _BGR,
+    "rgb8": _Encoding(3, None, "rgb"),
+    "bgra8": _Encoding(4, cv2.COLOR_BGRA2BGR),
+    "rgba8": _Encoding(4, cv2.COLOR_RGBA2BGR),
+    "mono8": _GRAY,
+    "8UC1": _GRAY,
+    "mono16": _Encoding(2, cv2.COLOR_GRAY2BGR, deep=True),
+    "yuv422": _UYVY,
+    "uyvy": _UYVY,
+    "yuv422_yuy2": _YUYV,
+    "yuyv": _YUYV,
+    "nv12": _Encoding(1, cv2.COLOR_YUV2BGR_NV12, even=_BOTH, chroma=True),
+    "nv21": _Encoding(1, cv2.COLOR_YUV2BGR_NV21, even=_BOTH, chroma=True),
+    # OpenCV names a pattern by its second row, from the second column on.
+    "bayer_rggb8": _Encoding(1, cv2.COLOR_BayerBG2BGR, even=_BOTH, least=4),
+    "bayer_bggr8": _Encoding(1, cv2.COLOR_BayerRG2BGR, even=_BOTH, least=4),
+    "bayer_gbrg8": _Encoding(1, cv2.COLOR_BayerGR2BGR, even=_BOTH, least=4),
+    "bayer_grbg8": _Encoding(1, cv2.COLOR_BayerGB2BGR, even=_BOTH, least=4),
+}
+ENCODINGS = tuple(_ENCODINGS)
+
+
+def check_image(msg: Any, max_pixels: int = MAX_PIXELS) -> None:
+    """Whether :func:`decode_image` will take a message, without decoding it.
+
+    Raises:
+        FrameError: as ``decode_image`` does.
+    """
+    _check_image(msg, max_pixels)
+
+
+def decode_image(msg: Any, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Channels]:
+    """The picture of a ``sensor_msgs/Image``.
+
+    Args:
+        msg: its ``data`` is any buffer of bytes (``array('B')``, bytes, a uint8 array).
+        max_pixels: the largest width x height that is taken.
+
+    Returns:
+        uint8 [H, W, 3] and the order of its channels. For ``bgr8``, ``8UC3`` and ``rgb8`` a view
+        of the message's own bytes, padded rows included; else a new array. ``mono16`` is scaled
+        to 8 bits, YUV is taken as BT.601 in video range, as OpenCV and cv_bridge do.
+
+    Raises:
+        FrameError: a field does not fit the others, or the encoding is unknown.
+    """
+    encoding, (rows, width, step), data = _check_image(msg, max_pixels)
+    if encoding.deep:
+        order = ">u2" if msg.is_bigendian else "<u2"
+        samples = np.ndarray((rows, width), order, data, strides=(step, 2))
+        # 65535 becomes 255; in two steps, since OpenCV takes native byte order only.
+        image = cv2.convertScaleAbs(samples.astype(np.uint16), alpha=1 / 257)
+    elif encoding.pixel == 1:
+        image = np.ndarray((rows, width), np.uint8, data, strides=(step, 1))
+    else:
+        pixel = encoding.pixel
+        image = np.ndarray((rows, width, pixel), np.uint8, data, strides=(step, pixel, 1))
+    if encoding.code is not None:
+        image = cv2.cvtColor(image, encoding.code)
+    return image, encoding.channels
+
+
+def _check_image(msg: Any, max_pixels: int) -> tuple[_Encoding, tuple[int, int, int], memoryview]:
+    """Encoding, (rows in memory, width, step) and bytes of a message whose fields fit each other."""
+    name = msg.encoding
+    encoding = _ENCODINGS.get(name) if isinstance(name, str) else None
+    if encoding is None:
+        raise FrameError(f"unknown encoding {_brief(name)}; known: {', '.join(ENCODINGS)}")
+    height, width, step = (_integer(msg, field) for field in ("height", "width", "step"))
+    check_size(height, width, max_pixels)
+    for side, value, even in zip(("width", "height"), (width, height), encoding.even, strict=True):
+        if value < encoding.least or (even and value % 2):
+            wanted = f"{'an even ' if even else ''}{side} of at least {encoding.least}"
+            raise FrameError(f"{name} image of {side} {value}: expected {wanted}")
+    row = width * encoding.pixel
+    if step < row:
+        raise FrameError(
+            f"step {step} is smaller than a row of {width} {name} pixels ({row} bytes)"
+        )
+    rows = height * 3 // 2 if encoding.chroma else height
+    data = _bytes(msg.data)
+    if len(data) < rows * step:
+        raise FrameError(
+            f"data of {len(data)} bytes is shorter than {rows} rows x step {step} = {rows * step}"
+        )
+    return encoding, (rows, width, step), data
+
+
+def check_compressed(msg: Any, max_pixels: int = MAX_PIXELS) -> None:
+    """Whether the header of a JPEG or PNG is sound, without decoding it.
+
+    Raises:
+        FrameError: as :func:`decode_compressed` does, but for data that is corrupt inside.
+    """
+    _check_compressed(msg, max_pixels)
+
+
+def decode_compressed(msg: Any, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Channels]:
+    """The picture of a ``sensor_msgs/CompressedImage``: JPEG or PNG, told by its first bytes.
+
+    ``format`` is not looked at: drivers fill it in many ways. The size is read from the header
+    before anything is decoded, and a picture that is cut off is refused, not half shown.
+
+    Returns:
+        uint8 [H, W, 3] and ``bgr``.
+
+    Raises:
+        FrameError: neither JPEG nor PNG, too large, cut off or corrupt.
+    """
+    data, kind, size = _check_compressed(msg, max_pixels)
+    # Without IGNORE_ORIENTATION an EXIF tag would turn the picture away from its CameraInfo.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise FrameError(f"{kind} image cannot be decoded: {_brief(error)}") from None
+    if image is None or image.shape[:2] != size:
+        raise FrameError(f"{kind} image of {len(data)} bytes is corrupt")
+    return image, "bgr"
+
+
+def _check_compressed(msg: Any, max_pixels: int) -> tuple[bytes, str, tuple[int, int]]:
+    """Bytes, kind and (height, width) of a picture whose header is sound."""
+    data = bytes(_bytes(msg.data))
+    if data.startswith(b"\xff\xd8\xff"):
+        kind, size = "JPEG", _jpeg_size(data)
+    elif data.startswith(b"\x89PNG\r\n\x1a\n"):
+        kind, size = "PNG", _png_size(data)
+    else:
+        raise FrameError(
+            f"compressed image of format {_brief(msg.format)} ({len(data)} bytes) is neither JPEG "
+            "nor PNG"
+        )
+    if size is None:
+        raise FrameError(f"{kind} image of {len(data)} bytes is cut off or corrupt")
+    check_size(*size, max_pixels)
+    return data, kind, size
+
+
+def describe_image(msg: Any, image: np.ndarray, encoding: str) -> None:
+    """Fill the fields of a ROS ``sensor_msgs/Image``, all but its header and its data.
+
+    Args:
+        msg: the message.
+        image: uint8 [H, W] or [H, W, C].
+        encoding: its name; not checked against the array.
+    """
+    msg.height, msg.width = image.shape[:2]
+    msg.encoding = encoding
+    msg.is_bigendian = 0
+    msg.step = image.nbytes // image.shape[0]
+
+
+def fill_image(msg: Any, image: np.ndarray, encoding: str) -> None:
+    """Fill the fields of a ROS ``sensor_msgs/Image``, all but its header.
+
+    ``data`` becomes an ``array('B')``: the only type that rclpy takes without looking at every
+    byte (ros2/rclpy#763). Arguments as :func:`describe_image`'s.
+    """
+    describe_image(msg, image, encoding)
+    data = array("B")
+    data.frombytes(np.ascontiguousarray(image).data.cast("B"))
+    msg.data = data
+
+
+def _integer(msg: Any, field: str) -> int:
+    value = getattr(msg, field)
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise FrameError(f"{field} is {_brief(value)}, expected a whole number") from None
+
+
+def _bytes(data: Any) -> memoryview:
+    try:
+        return memoryview(data).cast("B")
+    except TypeError:
+        raise FrameError(f"data is a {type(data).__name__}, expected a buffer of bytes") from None
+
+
+def _brief(value: object) -> str:
+    """A field's content for a log line, however long or strange it is."""
+    text = repr(value) if isinstance(value, str) else " ".join(str(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) of a PNG that has its last chunk, else None."""
+    if len(data) < 45 or data[12:16] != b"IHDR" or b"IEND" not in data[-64:]:
+        return None
+    width, height = struct.unpack(">II", data[16:24])
+    return height, width
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) of a JPEG that has its end marker, else None. ITU T.81, annex B."""
+    position, size = 2, None
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker, length = (
+            data[position + 1],
+            int.from_bytes(data[position + 2 : position + 4], "big"),
+        )
+        if marker == 0xFF:  # a fill byte
+            position += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            if position + 9 > len(data):
+                return None
+            size = struct.unpack(">HH", data[position + 5 : position + 9])
+        elif marker == 0xDA:  # start of scan; within it every 0xFF is escaped, so an end is an end
+            complete = data.find(b"\xff\xd9", position) >= 0
+            return (size[0], size[1]) if complete and size is not None else None
+        position += 2 + length
+    return None

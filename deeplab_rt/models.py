@@ -1,0 +1,240 @@
+"""Model directories: ``engines/MODEL/`` with a manifest ``model.yaml`` and the model files it names.
+
+The manifest is the one description of a model: its labels, its input size, its files with their
+SHA-256, how accurate it was measured to be, what it was trained on and under which licence it comes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deeplab_rt.errors import LabelError, ModelError
+from deeplab_rt.frame import Size
+from deeplab_rt.labels import LabelSet
+
+DEFAULT_MODEL = "deeplab_lite0"
+MANIFEST = "model.yaml"
+FORMAT = 1
+FILES = ("fp32", "fp16", "int8", "int8-trt")
+"""What the network files of a model may be; ``int8`` is made for a CPU, ``int8-trt`` for TensorRT."""
+OUTPUT_STRIDE = 4  # of the logits that leave the network
+SIZE_MULTIPLE = 32  # input height and width are multiples of this
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model directory whose manifest has been read and checked.
+
+    Attributes:
+        name: the directory's name, or the manifest's.
+        directory: absolute path.
+        labels: in class order.
+        input_size: (height, width) of the network's input in pixels, the manifest's default.
+        files: precision -> (absolute path, SHA-256 in hex).
+        manifest: the whole manifest, for what has no attribute of its own.
+    """
+
+    name: str
+    directory: Path
+    labels: LabelSet
+    input_size: tuple[int, int]
+    files: Mapping[str, tuple[Path, str]]
+    manifest: Mapping[str, Any]
+
+    @cached_property
+    def cpu_precision(self) -> str:
+        """The precision that ``auto`` means on a CPU: ``int8`` where it ships, else ``fp32``."""
+        return str(self.manifest.get("cpu_precision", "int8" if "int8" in self.files else "fp32"))
+
+    def file(self, precision: str) -> Path:
+        """The model file of a precision, its hash checked.
+
+        Raises:
+            ModelError: the model has no such file, it is missing, or its SHA-256 differs from the
+                manifest's.
+        """
+        try:
+            path, expected = self.files[precision]
+        except KeyError:
+            raise ModelError(
+                f"model {self.name!r} has no {precision} file; it has: {', '.join(self.files)}"
+            ) from None
+        try:
+            actual = sha256_of(path)
+        except OSError as error:
+            raise ModelError(
+                f"{path}: cannot read the model file: {error.strerror}; restore it (`git checkout` "
+                "or a new `deeplab_rt export`)"
+            ) from None
+        if actual != expected:
+            raise ModelError(
+                f"{path}: SHA-256 is {actual[:12]}..., the manifest says {expected[:12]}...: the file "
+                "is corrupt or was changed; restore it, or export it anew with `deeplab_rt export`"
+            )
+        return path
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def model_roots() -> Iterator[Path]:
+    """Directories that may hold model directories, the first found wins.
+
+    ``$DEEPLAB_RT_MODELS``, then ``engines/`` beside a source tree, then the installed share folders
+    (virtual environment, colcon workspace).
+    """
+    if env := os.environ.get("DEEPLAB_RT_MODELS"):
+        yield Path(env).expanduser()
+    yield Path(__file__).resolve().parent.parent / "engines"
+    yield Path(sys.prefix) / "share" / "deeplab_rt" / "engines"
+    for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
+        if prefix:
+            yield Path(prefix) / "share" / "deeplab_rt" / "engines"
+
+
+def model_names() -> tuple[str, ...]:
+    """Names of the models found in :func:`model_roots`, the default first."""
+    found = {path.parent.name for root in model_roots() for path in root.glob(f"*/{MANIFEST}")}
+    return tuple(sorted(found, key=lambda name: (name != DEFAULT_MODEL, name)))
+
+
+def load_model(name_or_path: str | Path = DEFAULT_MODEL) -> Model:
+    """A model by name (looked up in :func:`model_roots`) or by the path of its directory.
+
+    Raises:
+        ModelError: there is no such model, or its manifest is malformed.
+    """
+    directory = _find(name_or_path)
+    manifest_path = directory / MANIFEST
+    try:
+        manifest = yaml.safe_load(manifest_path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{manifest_path}: cannot read the manifest: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"{manifest_path}: not a YAML file: {' '.join(str(error).split())}"
+        ) from None
+    return _parse(directory, manifest)
+
+
+def _find(name_or_path: str | Path) -> Path:
+    text = str(name_or_path)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if os.sep not in text:
+        for root in model_roots():
+            if (root / text / MANIFEST).is_file():
+                return (root / text).resolve()
+    known = ", ".join(model_names()) or "none found"
+    raise ModelError(
+        f"no model {text!r}; known: {known}; give a name, or a directory that holds {MANIFEST} "
+        "(made by `deeplab_rt export`)"
+    )
+
+
+def _parse(directory: Path, manifest: Any) -> Model:
+    where = directory / MANIFEST
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ModelError(f"{where}: expected a mapping with `format: {FORMAT}`")
+    try:
+        labels = LabelSet.from_list(manifest["labels"], source=str(where))
+        size = (int(manifest["input"]["height"]), int(manifest["input"]["width"]))
+        files = {
+            str(precision): (directory / str(entry["path"]), str(entry["sha256"]))
+            for precision, entry in manifest["files"].items()
+        }
+    except LabelError as error:
+        raise ModelError(str(error)) from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{where}: malformed ({type(error).__name__}: {error}); expected labels, input "
+            "{height, width} and files {PRECISION: {path, sha256}}"
+        ) from None
+    unknown = [precision for precision in files if precision not in FILES]
+    if not files or unknown:
+        raise ModelError(f"{where}: files must be of {', '.join(FILES)}; found {list(files)}")
+    for path, _ in files.values():
+        if path.parent != directory:
+            raise ModelError(f"{where}: {path}: model files lie in the model's own directory")
+    check_input_size(size)
+    name = str(manifest.get("name", directory.name))
+    return Model(name, directory, labels, size, files, manifest)
+
+
+def check_input_size(size: tuple[int, int]) -> Size:
+    """The same (height, width) if the network can take it.
+
+    Raises:
+        ModelError: a side is not a positive multiple of 32 or is larger than 4096.
+    """
+    height, width = size
+    if not all(0 < side <= 4096 and side % SIZE_MULTIPLE == 0 for side in size):
+        raise ModelError(
+            f"network input size {width}x{height} (width x height): each side must be a multiple of "
+            f"{SIZE_MULTIPLE}, up to 4096"
+        )
+    return Size(height, width)
+
+
+def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> Model:
+    """Write ``model.yaml`` atomically, with the SHA-256 of every named file filled in, and read it back.
+
+    Args:
+        directory: the model directory; the files named under ``files`` are already in it.
+        manifest: as in a ``model.yaml``; ``sha256`` may be absent from the entries of ``files``.
+
+    Raises:
+        ModelError: a named file is missing or the manifest is malformed; nothing was written.
+    """
+    directory = directory.resolve()
+    content = {"format": FORMAT, **manifest}
+    files = {}
+    for precision, entry in content.get("files", {}).items():
+        path = directory / entry["path"]
+        if not path.is_file():
+            raise ModelError(f"{path}: the manifest names this file and it is not there")
+        files[precision] = {**entry, "sha256": sha256_of(path)}
+    content["files"] = files
+    model = _parse(directory, content)
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    write_atomically(directory / MANIFEST, text.encode())
+    return model
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a crash or a full disk never leaves half of it under its name."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def cache_dir() -> Path:
+    """Where compiled engines and caches go: ``$DEEPLAB_RT_CACHE``, default the user's cache folder."""
+    if env := os.environ.get("DEEPLAB_RT_CACHE"):
+        return Path(env).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "deeplab_rt"

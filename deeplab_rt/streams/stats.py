@@ -1,0 +1,105 @@
+"""What a running stream measures of itself."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deeplab_rt.streams.base import FrameSource
+
+_KEPT = 100_000  # newest times of a stage; a stream may run for days
+_RECENT = 60  # frames that the live stats are of
+
+
+@dataclass(frozen=True)
+class StatsSnapshot:
+    """RunStats of the newest frames, for viewers.
+
+    Attributes:
+        frames: segmented so far.
+        dropped: frames that got no masks so far.
+        fps: frames a second over the newest frames.
+        latency_ms: median of the newest frames: from capture to masks for a camera, from
+            submission to masks for a recording.
+    """
+
+    frames: int
+    dropped: int
+    fps: float
+    latency_ms: float
+
+
+class RunStats:
+    """Counts frames and collects the milliseconds of each stage."""
+
+    def __init__(self, source: FrameSource) -> None:
+        self.source = source
+        self.frames = 0
+        self._begun = time.perf_counter()
+        self._ended: float | None = None
+        self._stages: dict[str, deque[float]] = {}
+        self._recent: deque[tuple[float, float]] = deque(maxlen=_RECENT)  # when, latency in ms
+
+    def begin(self) -> None:
+        """Start the clock of the rate."""
+        self._begun = time.perf_counter()
+
+    def end(self) -> None:
+        """Stop it."""
+        self._ended = time.perf_counter()
+
+    def add(self, stages_ms: Mapping[str, float]) -> None:
+        """Count one frame with the times of its stages in milliseconds."""
+        self.frames += 1
+        for stage, ms in stages_ms.items():
+            self._stages.setdefault(stage, deque(maxlen=_KEPT)).append(ms)
+        latency = stages_ms.get("age", stages_ms.get("total", 0.0))
+        self._recent.append((time.perf_counter(), latency))
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds from begin to end (or now)."""
+        return (self._ended or time.perf_counter()) - self._begun
+
+    @property
+    def fps(self) -> float:
+        """Frames a second over that time."""
+        return self.frames / max(self.elapsed_s, 1e-9)
+
+    def latency_ms(self) -> dict[str, dict[str, float]]:
+        """Stage -> {p50, p99} in milliseconds."""
+        return {
+            stage: {
+                name: round(float(np.percentile(times, percent)), 3)
+                for name, percent in (("p50", 50), ("p99", 99))
+            }
+            for stage, times in self._stages.items()
+        }
+
+    def live(self) -> StatsSnapshot:
+        """The stats of the newest frames; may be called from another thread."""
+        recent = list(self._recent)
+        fps = 0.0
+        if len(recent) > 1:
+            fps = (len(recent) - 1) / max(recent[-1][0] - recent[0][0], 1e-9)
+        latency = float(np.median([ms for _, ms in recent])) if recent else 0.0
+        return StatsSnapshot(self.frames, self.source.dropped, round(fps, 1), round(latency, 1))
+
+    def line(self) -> str:
+        """The live stats in one line."""
+        live = self.live()
+        return f"{live.fps:.1f} fps  {live.latency_ms:.1f} ms  {live.dropped} dropped"
+
+    def report(self) -> dict[str, Any]:
+        """``frames``, ``dropped``, ``fps`` and ``latency_ms`` of the whole run."""
+        return {
+            "frames": self.frames,
+            "dropped": self.source.dropped,
+            "fps": round(self.fps, 2),
+            "latency_ms": self.latency_ms(),
+        }

@@ -1,0 +1,341 @@
+"""Engines built for real by TensorRT-RTX, which needs no GPU for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from deeplab_rt.backends.tensorrt import builder, engine_store, library
+from deeplab_rt.backends.tensorrt.builder import build
+from deeplab_rt.backends.tensorrt.engine_store import Engine, Options
+from deeplab_rt.errors import BackendError, EngineError, ModelError
+from deeplab_rt.models import Model, load_model, model_names, write_manifest
+
+pytest.importorskip(
+    "tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx"
+)
+
+TARGETS = ("SM86", "SM89")
+GPU_PRECISIONS = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-trt"}
+SHIPPED = [
+    (name, precision)
+    for name in model_names()
+    for precision, file in GPU_PRECISIONS.items()
+    if file in load_model(name).files
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPLAB_RT_CACHE", str(tmp_path / "cache"))
+
+
+@dataclass
+class Tensor:
+    name: str
+    shape: list[int]
+    type: str
+
+
+@dataclass
+class Layer:
+    """One layer of the built engine, as the builder's log describes it."""
+
+    name: str
+    kind: str
+    inputs: list[Tensor]
+    constants: list[Tensor]
+    outputs: list[Tensor]
+
+
+def layers_of(engine: Engine) -> list[Layer]:
+    """Read them from the log that the build left beside the engine."""
+    text = engine.path.with_suffix(".log").read_text(encoding="utf-8")
+    layers = []
+    for line in text.partition("Layers:\n")[2].splitlines():
+        head = re.match(r"Name: (.*?), LayerType: (\w+), ", line)
+        if not head:
+            break
+        parts = [
+            [
+                Tensor(name, json.loads(shape), kind)
+                for name, shape, kind in re.findall(
+                    r"Name: (\S+), Dimensions: (\[[-\d,]*\]).*?Datatype: (\w+)", part
+                )
+            ]
+            for part in re.search(
+                r"Inputs: \[(.*?)\](?:, Constants: \[(.*?)\])?, Outputs: \[(.*?)\], TacticName",
+                line,
+            ).groups("")  # type: ignore[union-attr]
+        ]
+        layers.append(Layer(head[1], head[2], *parts))
+    assert layers, "the builder's log names no layers"
+    return layers
+
+
+def convolutions(layers: list[Layer]) -> list[Layer]:
+    return [layer for layer in layers if layer.kind == "correlation"]
+
+
+def the_tensor(layers: list[Layer], name: str) -> Tensor:
+    every = [t for layer in layers for t in (*layer.inputs, *layer.outputs) if t.name == name]
+    assert every, f"no layer reads or writes {name}"
+    return every[0]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_small_network_is_built(typed_model: Model, precision: str, target: str) -> None:
+    engine = build(typed_model, precision, target=target)
+    spec = engine.spec
+    assert spec.target.capability == {"SM86": "8.6", "SM89": "8.9"}[target]
+    assert (spec.target.library, spec.target.device) == ("tensorrt_rtx", "")
+    assert len(engine.read()) > 1000
+    layers = layers_of(engine)
+    image, logits = the_tensor(layers, "image"), the_tensor(layers, "logits")
+    assert (image.shape, image.type) == ([1, 96, 128, 3], "UInt8")
+    assert np.prod(logits.shape) == 11 * 24 * 32  # a layer may see the grid as one row
+    assert logits.type == ("Half" if precision == "fp16" else "Float")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("name", "precision"), SHIPPED)
+def test_shipped_models_are_built_in_the_types_of_their_files(
+    name: str, precision: str, target: str
+) -> None:
+    model = load_model(name)
+    engine = build(model, precision, target=target)
+    layers = layers_of(engine)
+    height, width = model.input_size
+    image, logits = the_tensor(layers, "image"), the_tensor(layers, "logits")
+    assert (image.shape, image.type) == ([1, height, width, 3], "UInt8")
+    assert logits.shape == [1, len(model.labels), height // 4, width // 4]
+    assert logits.type in ("Half", "Float")
+    layers = convolutions(layers)
+    assert len(layers) > 40  # of an encoder, the pyramid and a decoder
+    wanted = {"fp32": {"Float"}, "fp16": {"Half"}}.get(precision)
+    if wanted is None:
+        # TensorRT-RTX gives INT8 to some convolutions only; TensorRT proper decides for itself.
+        assert any(t.type == "Int8" for layer in layers for t in layer.inputs)
+        return
+    for layer in layers:
+        weights = [t for t in layer.constants if len(t.shape) == 4]
+        types = {t.type for t in (*layer.inputs, *weights, *layer.outputs)}
+        assert types == wanted, f"{layer.name}: {types}"
+
+
+@pytest.mark.skipif(not SHIPPED, reason="no model is shipped")
+@pytest.mark.parametrize(
+    "name", [name for name in model_names() if "fp16" in load_model(name).files]
+)
+def test_shipped_half_models_stay_far_from_overflow(name: str, camvid_val: Path) -> None:
+    """Every tensor of the fp32 network on real frames, against the largest half, 65504.
+
+    And nothing in the network is known to lose too much in half: no normalisation by running
+    statistics, no softmax, no exponential.
+    """
+    import cv2
+    import onnxruntime
+
+    model = load_model(name)
+    network = onnx.load(model.file("fp32"))
+    risky = {"Softmax", "LogSoftmax", "Exp", "LayerNormalization", "InstanceNormalization", "Pow"}
+    assert not risky & {node.op_type for node in network.graph.node}
+    known = {output.name for output in network.graph.output}
+    typed = onnx.shape_inference.infer_shapes(network)
+    floats = [
+        value
+        for value in typed.graph.value_info
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT and value.name not in known
+    ]
+    network.graph.output.extend(floats)
+    session = onnxruntime.InferenceSession(
+        network.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    height, width = model.input_size
+    largest = 0.0
+    for path in sorted((camvid_val / "images").iterdir())[::50]:
+        frame = cv2.resize(cv2.imread(str(path)), (width, height))[..., ::-1]
+        for value in session.run(None, {"image": np.ascontiguousarray(frame)[None]}):
+            largest = max(largest, float(np.abs(value).max()))
+    assert 1 < largest < 65504 / 8, "a brighter scene might overflow"
+
+
+def test_a_batch_is_a_profile(typed_model: Model) -> None:
+    engine = build(typed_model, "fp32", max_batch=3, target="SM86")
+    assert engine.spec.max_batch == 3 and "-b3-" in engine.path.name
+    layers = layers_of(engine)
+    assert the_tensor(layers, "image").shape == [-1, 96, 128, 3]
+    assert the_tensor(layers, "logits").shape[:2] == [-1, 11]
+
+
+def test_progress_rises_to_the_end(typed_model: Model) -> None:
+    seen: list[tuple[str, float]] = []
+    build(typed_model, "fp32", target="SM86", progress=lambda *step: seen.append(step))
+    fractions = [done for _, done in seen]
+    assert fractions == sorted(fractions)
+    assert 0 <= fractions[0] < 0.2 and 0.8 < fractions[-1] <= 1
+    assert len({phase for phase, _ in seen}) > 3
+
+
+def test_whoever_follows_the_progress_may_stop_it(typed_model: Model) -> None:
+    def stop(phase: str, done: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(typed_model, "fp32", target="SM86", progress=stop)
+    assert list(engine_store.stored()) == []
+    assert list(engine_store.engines_dir().glob("*.engine")) == []
+
+
+def test_built_once_and_anew_only_if_asked(typed_model: Model) -> None:
+    calls: list[float] = []
+    build(typed_model, "fp32", target="SM86", progress=lambda _, done: calls.append(done))
+    first = len(calls)
+    engine = build(typed_model, "fp32", target="SM86", progress=lambda _, done: calls.append(done))
+    assert len(calls) == first
+    again = build(typed_model, "fp32", target="SM86", force=True)
+    assert again.path == engine.path and again.built_at > engine.built_at
+
+
+def test_options_that_widen_where_an_engine_runs(typed_model: Model) -> None:
+    """TensorRT-RTX does one, refuses another for want of a library, and knows no DLA."""
+    wide = Options(hardware_compatible=True)
+    assert build(typed_model, "fp32", target="SM86", options=wide).spec.options == wide
+    with pytest.raises(EngineError, match=r"cannot build .*nvinfer_lean.*whole log is in .*\.log"):
+        build(typed_model, "fp32", target="SM86", options=Options(version_compatible=True))
+    with pytest.raises(EngineError, match="there is no DLA core 0"):
+        build(typed_model, "fp32", target="SM86", options=Options(dla_core=0))
+    with pytest.raises(ModelError, match="batch of 1"):
+        build(typed_model, "fp32", max_batch=2, target="SM86", options=Options(dla_core=0))
+
+
+def test_timing_cache_is_kept(typed_model: Model) -> None:
+    """TensorRT-RTX takes the calls and times nothing; that they are made is what this shows."""
+    rtx = library.load("tensorrt_rtx")
+    posing = library.Library(rtx.module, "tensorrt", rtx.version)
+    target = engine_store.Target("tensorrt", rtx.version, "Some GPU/1", "8.6")
+    spec = engine_store.spec_of(typed_model, "fp32", None, 1, target)
+    engine_store.engines_dir().mkdir(parents=True)
+    path = typed_model.file("fp32")
+    for _ in range(2):
+        with pytest.warns(DeprecationWarning, match="no-ops"):
+            builder._compile(posing, path, spec, "SM86", lambda phase, done: None)
+    (cache,) = engine_store.engines_dir().glob("timings-*.cache")
+    assert cache.name == f"timings-{rtx.version}-Some_GPU_1-8.6.cache"
+
+
+def test_two_processes_build_one_engine(typed_model: Model) -> None:
+    command = [sys.executable, "-m", "deeplab_rt", "build", "--model", str(typed_model.directory)]
+    command += ["--precision", "fp32", "--target", "SM86", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
+    ]
+    results = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+    assert sorted(result["built"] for result in results) == [False, True]
+    assert results[0]["engine"] == results[1]["engine"]
+
+
+# ---- Refusals ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spoil(typed_model: Model, tmp_path: Path) -> Callable[..., Model]:
+    """A model whose file is the given precision's, changed."""
+
+    def spoil(precision: str, change: Callable[[onnx.ModelProto], None]) -> Model:
+        network = onnx.load(typed_model.file(precision))
+        change(network)
+        directory = tmp_path / "spoilt"
+        directory.mkdir()
+        onnx.save(network, directory / "model.onnx")
+        manifest: dict[str, Any] = dict(typed_model.manifest)
+        return write_manifest(directory, {**manifest, "files": {precision: {"path": "model.onnx"}}})
+
+    return spoil
+
+
+def initializer(network: onnx.ModelProto, name: str) -> onnx.TensorProto:
+    return next(tensor for tensor in network.graph.initializer if tensor.name == name)
+
+
+def test_asymmetric_quantisation_is_refused(spoil: Callable[..., Model]) -> None:
+    def change(network: onnx.ModelProto) -> None:
+        zero = initializer(network, "cells_zero")
+        zero.CopyFrom(numpy_helper.from_array(np.int8(5), zero.name))
+
+    with pytest.raises((ModelError, EngineError), match=r"model.onnx.*zero") as caught:
+        build(spoil("int8-trt", change), "int8", target="SM86")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_input_of_another_type_is_refused(spoil: Callable[..., Model]) -> None:
+    def change(network: onnx.ModelProto) -> None:
+        network.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+
+    with pytest.raises(ModelError, match="image FLOAT.*expected image UINT8.*deeplab_rt export"):
+        build(spoil("fp32", change), "fp32", target="SM86")
+
+
+def test_an_output_of_another_name_is_refused(spoil: Callable[..., Model]) -> None:
+    def change(network: onnx.ModelProto) -> None:
+        network.graph.node[-1].output[0] = network.graph.output[0].name = "scores"
+
+    with pytest.raises(ModelError, match="scores FLOAT; expected"):
+        build(spoil("fp32", change), "fp32", target="SM86")
+
+
+def test_an_operator_that_tensorrt_lacks_is_refused(spoil: Callable[..., Model]) -> None:
+    def change(network: onnx.ModelProto) -> None:
+        network.graph.node[-1].op_type = "Deconvolute"
+
+    with pytest.raises(ModelError, match="TensorRT-RTX .* cannot read it: .*Deconvolute"):
+        build(spoil("fp32", change), "fp32", target="SM86")
+
+
+def test_a_file_that_is_no_network_is_refused(typed_model: Model, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"\0" * 100)
+    files = {"fp32": {"path": "model.onnx"}}
+    model = write_manifest(tmp_path, {**typed_model.manifest, "files": files})
+    with pytest.raises(ModelError, match="cannot read it|its tensors are none; expected image"):
+        build(model, "fp32", target="SM86")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": "SM87"}, "cannot build for 'SM87'.*SM86.*on the Jetson"),
+        ({"target": "SM86", "precision": "bf16"}, "not one of auto, fp32, fp16, int8"),
+        ({"target": "SM86", "input_size": (100, 128)}, "multiple of 32"),
+        ({"target": "SM86", "max_batch": 0}, "expected 1 to 64"),
+        ({}, "no NVIDIA|finds no GPU"),
+    ],
+)
+def test_what_cannot_be_built_is_said(
+    typed_model: Model, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((ModelError, EngineError, BackendError), match=message):
+        build(typed_model, **arguments)
+
+
+def test_a_cache_that_cannot_be_written(
+    typed_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DEEPLAB_RT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(EngineError, match="cannot write there: .*set DEEPLAB_RT_CACHE"):
+        build(typed_model, "fp32", target="SM86")

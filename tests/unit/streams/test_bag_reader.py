@@ -1,0 +1,303 @@
+"""Frames from rosbag2."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mcap import writer as mcap_writer
+from mcap.reader import make_reader
+from mcap.writer import IndexType
+
+from deeplab_rt.errors import StreamError
+from deeplab_rt.streams.bag_reader import BagImages, is_bag
+from deeplab_rt.streams.messages import IMAGE, header, stamp_ns, typestore
+from tests.unit.streams.media import (
+    compressed_message,
+    image_message,
+    number_of,
+    numbered,
+    numbered_messages,
+    stamp_of,
+    write_bag,
+)
+
+TOPIC = "/camera/image_raw"
+
+
+def imu(index: int) -> Any:
+    return typestore().types["std_msgs/msg/Header"](
+        stamp=header(stamp_of(index), "").stamp, frame_id="imu"
+    )
+
+
+def write_mcap(path: Path, messages: list[Any], **options: Any) -> Path:
+    """An .mcap file by mcap's own writer, which unlike rosbags adds checksums."""
+    with path.open("wb") as stream:
+        writer: Any = mcap_writer.Writer(stream, **options)
+        writer.start("ros2")
+        definition, _ = typestore().generate_msgdef(IMAGE, ros_version=2)
+        schema = writer.register_schema(IMAGE, "ros2msg", definition.encode())
+        channel = writer.register_channel(TOPIC, "cdr", schema)
+        for message in messages:
+            log_ns = stamp_ns(message) + 5_000_000
+            data = bytes(typestore().serialize_cdr(message, IMAGE))
+            writer.add_message(channel, log_ns, data, log_ns)
+        writer.finish()
+    return path
+
+
+def assert_numbered(path: Path, count: int, topic: str | None = None) -> BagImages:
+    with BagImages(path, topic) as source:
+        frames = list(source)
+    assert [number_of(frame.image) for frame in frames] == list(range(count))
+    assert [frame.index for frame in frames] == list(range(count))
+    assert [frame.stamp_ns for frame in frames] == [stamp_of(index) for index in range(count)]
+    assert [frame.log_ns for frame in frames] == [stamp_of(i) + 5_000_000 for i in range(count)]
+    assert {frame.frame_id for frame in frames} == {"front_camera"}
+    return source
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("compressed", [False, True], ids=["raw", "jpeg"])
+@pytest.mark.parametrize("compression", [None, "message", "file"])
+def test_every_kind_of_bag(
+    tmp_path: Path, storage: str, compressed: bool, compression: str | None
+) -> None:
+    messages = numbered_messages(5)
+    if compressed:
+        messages = [compressed_message(numbered(i), stamp_of(i)) for i in range(5)]
+    others = [imu(index) for index in range(5)]
+    path = write_bag(tmp_path / "bag", {TOPIC: messages, "/imu": others}, storage, compression)
+    assert is_bag(path)
+    source = assert_numbered(path, 5)
+    assert source.total == 5 and source.warnings == [] and source.topic == TOPIC
+
+
+def test_zstd_chunks(tmp_path: Path) -> None:
+    assert_numbered(write_bag(tmp_path / "bag", {TOPIC: numbered_messages(5)}, "mcap", "chunk"), 5)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_file_of_a_bag_alone(tmp_path: Path, storage: str) -> None:
+    path = write_bag(tmp_path / "bag", {TOPIC: numbered_messages(3)}, storage)
+    (file,) = (entry for entry in path.iterdir() if entry.name != "metadata.yaml")
+    assert is_bag(file)
+    assert_numbered(file, 3)
+
+
+def test_a_bag_of_several_files_without_metadata_is_read_in_natural_order(tmp_path: Path) -> None:
+    parts = tmp_path / "split"
+    parts.mkdir()
+    for part, name in enumerate(("drive_9", "drive_10")):
+        messages = [image_message(numbered(i), stamp_of(i)) for i in range(2 * part, 2 * part + 2)]
+        bag = write_bag(tmp_path / name, {TOPIC: messages})
+        (bag / f"{name}.mcap").rename(parts / f"{name}.mcap")
+    with BagImages(parts) as source:
+        assert [number_of(frame.image) for frame in source] == [0, 1, 2, 3]
+    assert source.total == 4
+
+
+def test_rgb_and_padded_rows(tmp_path: Path) -> None:
+    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    padded = np.zeros((2, 4, 3), np.uint8)
+    padded[:, :3] = image
+    message = image_message(padded, stamp_of(0), "rgb8")
+    message.width = 3
+    (frame,) = BagImages(write_bag(tmp_path / "bag", {TOPIC: [message]}))
+    assert frame.channels == "rgb" and np.array_equal(frame.image, image)
+
+
+def test_no_image_topic_lists_those_there_are(tmp_path: Path) -> None:
+    path = write_bag(tmp_path / "bag", {"/imu": [imu(0), imu(1)]})
+    with pytest.raises(StreamError, match=r"no image topic.*/imu \(std_msgs/msg/Header, 2\)"):
+        BagImages(path)
+
+
+def test_several_image_topics_are_listed_and_one_is_chosen(tmp_path: Path) -> None:
+    left = numbered_messages(3)
+    right = [compressed_message(numbered(7), stamp_of(0))]
+    path = write_bag(tmp_path / "bag", {"/left": left, "/right/compressed": right, "/none": []})
+    with pytest.raises(StreamError, match=r"--topic: /left \(.*, 3\), /right/compressed \(.*, 1\)"):
+        BagImages(path)
+    assert_numbered(path, 3, "/left")
+    (frame,) = BagImages(path, "/right/compressed")
+    assert number_of(frame.image) == 7
+    with pytest.raises(StreamError, match="topic /none holds no message"):
+        BagImages(path, "/none")
+
+
+def test_a_topic_that_is_not_there_or_no_image(tmp_path: Path) -> None:
+    path = write_bag(tmp_path / "bag", {TOPIC: numbered_messages(1), "/imu": [imu(0)]})
+    with pytest.raises(StreamError, match=f"/nope is not in it; image topics: {TOPIC}"):
+        BagImages(path, "/nope")
+    with pytest.raises(StreamError, match="/imu is a std_msgs/msg/Header; image topics"):
+        BagImages(path, "/imu")
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_empty_bag(tmp_path: Path, storage: str) -> None:
+    with pytest.raises(StreamError, match="no image topic.*empty"):
+        BagImages(write_bag(tmp_path / "bag", {}, storage))
+
+
+def test_bad_messages_keep_their_place(tmp_path: Path) -> None:
+    messages: list[Any] = numbered_messages(6)
+    messages[1] = b"\x00\x01\x00\x00 no image at all"
+    messages[2].step = 5
+    messages[3].encoding = "what"
+    messages[4].height = 0
+    with BagImages(write_bag(tmp_path / "bag", {TOPIC: messages})) as source:
+        frames = list(source)
+    assert [(frame.index, number_of(frame.image)) for frame in frames] == [(0, 0), (5, 5)]
+    assert source.dropped == 4
+    reasons = [
+        "frame 1 skipped: the message is damaged",
+        "step 5",
+        "unknown encoding 'what'",
+        "64x0",
+    ]
+    for warning, reason in zip(source.warnings, reasons, strict=True):
+        assert reason in warning
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    place = tmp_path_factory.mktemp("whole")
+    messages = numbered_messages(4)
+    paths = [
+        write_bag(place / "a", {TOPIC: messages}) / "a.mcap",
+        write_bag(place / "b", {TOPIC: messages}, "sqlite3") / "b.db3",
+        write_mcap(place / "chunks.mcap", messages, chunk_size=1),
+        write_mcap(place / "plain.mcap", messages, use_chunking=False),
+    ]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+class TestDamaged:
+    """Bags that were cut off, never closed, or lost bytes in the middle."""
+
+    @pytest.fixture
+    def mcap(self, tmp_path: Path) -> Path:
+        # 600x800 images: each fills a chunk, so chunks and images are one to one.
+        messages = [image_message(numbered(i, (600, 800)), stamp_of(i)) for i in range(8)]
+        path = write_bag(tmp_path / "bag", {TOPIC: messages, "/imu": [imu(0)]}) / "bag.mcap"
+        (path.parent / "metadata.yaml").unlink()
+        return path
+
+    @pytest.mark.parametrize("directory", [False, True])
+    def test_cut_off_mcap_is_recovered(self, mcap: Path, directory: bool) -> None:
+        content = mcap.read_bytes()
+        mcap.write_bytes(content[: len(content) * 11 // 16])
+        source = assert_numbered(mcap.parent if directory else mcap, 5)
+        assert "not closed properly or cut off" in source.warnings[0]
+        assert source.total == 5
+
+    def test_mcap_without_index(self, tmp_path: Path) -> None:
+        path = write_mcap(
+            tmp_path / "a.mcap",
+            numbered_messages(4),
+            use_chunking=False,
+            index_types=IndexType.NONE,
+        )
+        assert_numbered(path, 4)
+
+    def test_mcap_without_index_and_out_of_order_is_read_in_its_own_order(
+        self, tmp_path: Path
+    ) -> None:
+        messages = [numbered_messages(4)[i] for i in (0, 2, 1, 3)]
+        path = write_mcap(
+            tmp_path / "a.mcap", messages, use_chunking=False, index_types=IndexType.NONE
+        )
+        with BagImages(path) as source:
+            assert [number_of(frame.image) for frame in source] == [0, 2, 1, 3]
+        assert "not in timestamp order" in source.warnings[0]
+
+    @pytest.mark.parametrize("indexed", [True, False])
+    def test_a_damaged_chunk_is_left_out_and_the_rest_read(
+        self, tmp_path: Path, indexed: bool
+    ) -> None:
+        path = write_mcap(tmp_path / "a.mcap", numbered_messages(6), chunk_size=1)
+        content = bytearray(path.read_bytes())
+        with path.open("rb") as stream:
+            chunks = make_reader(stream).get_summary().chunk_indexes  # type: ignore[union-attr]
+        content[chunks[2].chunk_start_offset + 60] ^= 0xFF
+        path.write_bytes(content if indexed else content[:-100])
+        with BagImages(path) as source:
+            frames = list(source)
+        assert [number_of(frame.image) for frame in frames] == [0, 1, 3, 4, 5]
+        assert any("is damaged" in warning for warning in source.warnings)
+
+    def test_sqlite_cut_off_is_one_clear_line(self, tmp_path: Path) -> None:
+        path = write_bag(tmp_path / "bag", {TOPIC: numbered_messages(8)}, "sqlite3") / "bag.db3"
+        path.write_bytes(path.read_bytes()[:30_000])
+        with pytest.raises(StreamError, match="cannot be read as a bag"):
+            BagImages(path)
+
+    def test_sqlite_damaged_in_the_middle_gives_what_comes_before(self, tmp_path: Path) -> None:
+        messages = [image_message(numbered(i, (480, 640)), stamp_of(i)) for i in range(8)]
+        path = write_bag(tmp_path / "bag", {TOPIC: messages}, "sqlite3") / "bag.db3"
+        content = bytearray(path.read_bytes())
+        # A page in the middle of a message that names a next page which does not exist.
+        middle = len(content) // 2 // 4096 * 4096
+        content[middle : middle + 4] = b"\x7f\xff\xff\xff"
+        path.write_bytes(content)
+        with BagImages(path) as source:
+            frames = list(source)
+        assert 0 < len(frames) < 8 and "(after message" in source.warnings[0]
+        for frame in frames:
+            assert number_of(frame.image) == (frame.stamp_ns - stamp_of(0)) // 33_333_333
+
+    @given(data=st.data())
+    @settings(max_examples=60, deadline=None)
+    def test_whatever_the_damage_frames_come_in_order_or_one_line(
+        self, whole: dict[str, bytes], data: st.DataObject
+    ) -> None:
+        name = data.draw(st.sampled_from(sorted(whole)))
+        content = bytearray(whole[name])
+        del content[data.draw(st.integers(0, len(content))) :]
+        for _ in range(data.draw(st.integers(0, 3)) if content else 0):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        with TemporaryDirectory() as place:
+            path = Path(place) / name
+            path.write_bytes(content)
+            try:
+                with BagImages(path) as source:
+                    indices = [frame.index for frame in source]
+            except StreamError as error:
+                assert str(error).count("\n") == 0  # noqa: PT017
+            else:
+                assert indices == sorted(set(indices))
+
+    def test_messages_still_in_sqlites_journal_are_told(self, tmp_path: Path) -> None:
+        path = write_bag(tmp_path / "bag", {TOPIC: numbered_messages(3)}, "sqlite3") / "bag.db3"
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("UPDATE messages SET timestamp = timestamp")
+            database.commit()
+            with BagImages(path) as source:
+                assert len(list(source)) == 3
+        assert "messages in bag.db3-wal are not read; `sqlite3" in source.warnings[0]
+
+    @pytest.mark.parametrize("name", ["a.mcap", "a.db3"])
+    @pytest.mark.parametrize("content", [b"", b"garbage" * 1000])
+    def test_what_is_no_bag_is_one_clear_line(
+        self, tmp_path: Path, name: str, content: bytes
+    ) -> None:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(StreamError, match="cannot be read as a bag|nothing can be recovered"):
+            BagImages(tmp_path / name)
+
+    def test_compressed_file_cut_off(self, tmp_path: Path) -> None:
+        bag = write_bag(tmp_path / "bag", {TOPIC: numbered_messages(8)}, "mcap", "file")
+        (file,) = bag.glob("*.zstd")
+        file.write_bytes(file.read_bytes()[:100])
+        with pytest.raises(StreamError, match="cannot be read as a bag"):
+            BagImages(bag)

@@ -1,0 +1,108 @@
+"""Which source an input is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import pytest
+
+from deeplab_rt.errors import StreamError
+from deeplab_rt.streams.bag_reader import BagImages
+from deeplab_rt.streams.folder import ImageFolder
+from deeplab_rt.streams.live_camera import LiveCamera, is_camera
+from deeplab_rt.streams.sources import open_recordings, open_source
+from deeplab_rt.streams.video import VideoFile
+from tests.unit.streams.media import (
+    HttpCamera,
+    number_of,
+    numbered,
+    numbered_messages,
+    write_bag,
+    write_video,
+)
+
+
+def write_images(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for index in range(count):
+        cv2.imwrite(str(folder / f"{index}.png"), numbered(index))
+    return folder
+
+
+def test_an_input_is_opened_by_what_it_is(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "bag", {"/image": numbered_messages(2)})
+    video = write_video(tmp_path / "drive.mp4", 2)
+    images = write_images(tmp_path / "images", 2)
+    with HttpCamera() as camera:
+        expected = {
+            str(bag): BagImages,
+            str(bag / "bag.mcap"): BagImages,
+            str(video): VideoFile,
+            str(images): ImageFolder,
+            str(images / "0.png"): ImageFolder,
+            camera.url: LiveCamera,
+        }
+        for uri, kind in expected.items():
+            with open_source(uri) as source:
+                assert type(source) is kind and source.live == (kind is LiveCamera)
+
+
+@pytest.mark.parametrize("uri", ["0", "/dev/video2", "rtsp://host/stream", "http://host:80/x.mjpg"])
+def test_names_of_cameras(uri: str) -> None:
+    assert is_camera(uri)
+
+
+@pytest.mark.parametrize("uri", ["drive.mp4", "./0", "folder/dev/video", "C0001.mp4"])
+def test_names_that_are_no_cameras(uri: str) -> None:
+    assert not is_camera(uri)
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(
+        StreamError, match="no such input; expected a bag, a video, an image folder"
+    ):
+        open_source(tmp_path / "nope")
+
+
+def test_ros1_bag_names_its_converter(tmp_path: Path) -> None:
+    (tmp_path / "a.bag").write_bytes(b"#ROSBAG V2.0")
+    with pytest.raises(StreamError, match=r"ROS 1 bag.*rosbags-convert --src"):
+        open_source(tmp_path / "a.bag")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read(tmp_path: Path) -> None:
+    folder = tmp_path / "secret"
+    folder.mkdir(mode=0)
+    with pytest.raises(StreamError, match="cannot be read: Permission denied"):
+        open_source(folder)
+
+
+def test_several_recordings_are_one(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 3)
+    (images / "1.png").write_bytes(b"broken")
+    (images / "2.png").write_bytes(b"broken")
+    bag = write_bag(tmp_path / "bag", {"/image": numbered_messages(2)})
+    with open_recordings([images, bag, images]) as source:
+        frames = list(source)
+        assert [(frame.index, frame.name) for frame in frames] == [
+            (0, "0"),
+            (3, ""),
+            (4, ""),
+            (5, "0"),
+        ]
+        assert [number_of(frame.image) for frame in frames] == [0, 0, 1, 0]
+        assert source.total == 8 and source.dropped == 4 and len(source.warnings) == 4
+
+
+def test_one_wrong_name_among_several_shows_before_any_frame(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 1)
+    with pytest.raises(StreamError, match="no such input"):
+        open_recordings([images, tmp_path / "nope"])
+
+
+def test_a_camera_is_no_recording() -> None:
+    with HttpCamera() as camera, pytest.raises(StreamError, match="webcam --device http"):
+        open_recordings([camera.url])

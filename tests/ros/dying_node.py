@@ -8,18 +8,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import numpy as np
-
 from deeplab_rt.backends.base import MaskRequest
 from deeplab_rt.backends.openvino import OpenVINOBackend
 from deeplab_rt.errors import BackendError
+from deeplab_rt.frame import Frame
 from deeplab_rt.ros.node import main
 
 submit = OpenVINOBackend.submit
 
 
-def dying_submit(self: OpenVINOBackend, frames: Sequence[np.ndarray], request: MaskRequest) -> None:
-    if not frames[0][0, 0].any():
+def dying_submit(self: OpenVINOBackend, frames: Sequence[Frame], request: MaskRequest) -> None:
+    if not frames[0].image[0, 0].any():
         raise BackendError("the device was pulled out")
     submit(self, frames, request)
 

@@ -11,7 +11,7 @@ import pytest
 from sensor_msgs.msg import CameraInfo
 
 from deeplab_rt.camera.encodings import decode_image
-from deeplab_rt.ros.session import Child, ChildError
+from deeplab_rt.ros.session import NodeProcess, NodeProcessError
 from deeplab_rt.streams.street import StreetSource
 from tests.ros.peer import PATIENCE, Peer, stamp_of, wait_for
 
@@ -28,7 +28,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def lines(camera: Child) -> list[str]:
+def lines(camera: NodeProcess) -> list[str]:
     """What it said, but for the middleware's own remarks."""
     return [line for line in camera.log.read_text().splitlines() if "rmw_" not in line]
 
@@ -38,7 +38,7 @@ def test_the_street_with_its_exact_calibration(peer: Peer, tmp_path: Path) -> No
     peer.listen("/camera_info", CameraInfo)
     log = tmp_path / "log.csv"
     parameters = {"size": "96x64", "frames": 5, "wait_for_subscriber": True, "log": str(log)}
-    with Child(MODULE, parameters, tmp_path) as camera:
+    with NodeProcess(MODULE, parameters, tmp_path) as camera:
         images, infos = peer.received["/image"], peer.received["/camera_info"]
         wait_for(lambda: len(images) == 5 and len(infos) == 5, "five frames")
         assert camera.process.wait(PATIENCE) == 0
@@ -58,7 +58,7 @@ def test_the_street_with_its_exact_calibration(peer: Peer, tmp_path: Path) -> No
 def test_a_recording_begins_anew(peer: Peer, pictures: Path, tmp_path: Path, preload: bool) -> None:
     peer.listen("/image")
     parameters = {"input": str(pictures), "rate": 20.0, "frames": 7, "preload": preload}
-    with Child(MODULE, {**parameters, "wait_for_subscriber": True}, tmp_path) as camera:
+    with NodeProcess(MODULE, {**parameters, "wait_for_subscriber": True}, tmp_path) as camera:
         wait_for(lambda: len(peer.received["/image"]) == 7, "seven frames")
         assert camera.process.wait(PATIENCE) == 0
     grays = [int(decode_image(message)[0][0, 0, 0]) for message in peer.received["/image"]]
@@ -71,7 +71,7 @@ def test_a_recording_ends_where_it_may_not_begin_anew(
     peer.listen("/image")
     peer.listen("/camera_info", CameraInfo)
     parameters = {"input": str(pictures), "loop": False, "wait_for_subscriber": True}
-    with Child(MODULE, parameters, tmp_path) as camera:
+    with NodeProcess(MODULE, parameters, tmp_path) as camera:
         assert camera.process.wait(PATIENCE) == 0
     assert len(peer.received["/image"]) == 3
     # Nothing is known of this camera: a matrix of zeros says so.
@@ -80,7 +80,7 @@ def test_a_recording_ends_where_it_may_not_begin_anew(
 
 def test_it_ends_on_a_signal(peer: Peer, pictures: Path, tmp_path: Path) -> None:
     peer.listen("/image")
-    with Child(MODULE, {"input": str(pictures)}, tmp_path) as camera:
+    with NodeProcess(MODULE, {"input": str(pictures)}, tmp_path) as camera:
         wait_for(lambda: peer.received["/image"], "a frame")
         camera.process.send_signal(signal.SIGINT)
         assert camera.process.wait(PATIENCE) == 0
@@ -92,14 +92,14 @@ def test_it_ends_on_a_signal(peer: Peer, pictures: Path, tmp_path: Path) -> None
     [
         ({"input": "/no/such.mp4"}, "camera_node: /no/such.mp4: no such input"),
         ({"rate": -1.0}, "camera_node: parameter rate is -1.0, expected 0 or more"),
-        ({"size": "big"}, "camera_node: parameter size is 'big', expected WxH"),
+        ({"size": "big"}, "camera_node: parameter size: 'big' is not a size; expected WxH"),
     ],
 )
 def test_what_cannot_be_opened_is_one_line(
     tmp_path: Path, parameters: dict[str, str | float], message: str
 ) -> None:
-    with Child(MODULE, parameters, tmp_path) as camera:
+    with NodeProcess(MODULE, parameters, tmp_path) as camera:
         assert camera.process.wait(PATIENCE) == 1
         assert len(lines(camera)) == 1 and lines(camera)[0].startswith(message)
-        with pytest.raises(ChildError, match="camera has ended"):
+        with pytest.raises(NodeProcessError, match="camera_node has ended"):
             camera.check()

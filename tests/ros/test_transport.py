@@ -61,7 +61,7 @@ def test_profile_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_pure_modules_load_nothing_of_ros() -> None:
-    modules = "transport", "parameters", "images", "grid", "geometry", "slots", "diagnostics"
+    modules = "transport", "parameters", "diagnostics"
     imports = ", ".join(f"deeplab_rt.ros.{module}" for module in modules)
     code = f"import sys, {imports}; print('rclpy' in sys.modules)"
     result = subprocess.run(

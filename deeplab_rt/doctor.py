@@ -18,7 +18,8 @@ from typing import Any, Literal
 from deeplab_rt import __version__
 from deeplab_rt.backends.tensorrt import engine_store
 from deeplab_rt.errors import DeeplabError
-from deeplab_rt.models import DEFAULT_MODEL, cache_dir, load_model, model_names
+from deeplab_rt.files import cache_dir
+from deeplab_rt.models import DEFAULT_MODEL, load_model, model_names
 from deeplab_rt.options import GPU_PRECISIONS
 
 State = Literal["ok", "warning", "missing", "error"]

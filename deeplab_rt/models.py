@@ -6,10 +6,8 @@ SHA-256, how accurate it was measured to be, what it was trained on and under wh
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +17,7 @@ from typing import Any
 import yaml
 
 from deeplab_rt.errors import LabelError, ModelError
+from deeplab_rt.files import expand_user, read_text, sha256_of, write_atomically
 from deeplab_rt.frame import Size
 from deeplab_rt.labels import LabelSet
 
@@ -84,15 +83,6 @@ class Model:
         return path
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def model_roots() -> Iterator[Path]:
     """Directories that may hold model directories, the first found wins.
 
@@ -100,7 +90,7 @@ def model_roots() -> Iterator[Path]:
     (virtual environment, colcon workspace).
     """
     if env := os.environ.get("DEEPLAB_RT_MODELS"):
-        yield Path(env).expanduser()
+        yield expand_user(env)
     yield Path(__file__).resolve().parent.parent / "engines"
     yield Path(sys.prefix) / "share" / "deeplab_rt" / "engines"
     for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
@@ -123,7 +113,7 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL) -> Model:
     directory = _find(name_or_path)
     manifest_path = directory / MANIFEST
     try:
-        manifest = yaml.safe_load(manifest_path.read_text(encoding="utf-8"))
+        manifest = yaml.safe_load(read_text(manifest_path))
     except OSError as error:
         raise ModelError(f"{manifest_path}: cannot read the manifest: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -135,7 +125,7 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL) -> Model:
 
 def _find(name_or_path: str | Path) -> Path:
     text = str(name_or_path)
-    path = Path(text).expanduser()
+    path = expand_user(text)
     if path.is_dir():
         return path.resolve()
     if os.sep not in text:
@@ -216,25 +206,3 @@ def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> Model:
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
     write_atomically(directory / MANIFEST, text.encode())
     return model
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a crash or a full disk never leaves half of it under its name."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def cache_dir() -> Path:
-    """Where compiled engines and caches go: ``$DEEPLAB_RT_CACHE``, default the user's cache folder."""
-    if env := os.environ.get("DEEPLAB_RT_CACHE"):
-        return Path(env).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "deeplab_rt"

@@ -13,9 +13,10 @@ import numpy as np
 from deeplab_rt.backends.base import BackendInfo, MaskRequest, check_frames
 from deeplab_rt.backends.channel_order import swap_channels
 from deeplab_rt.errors import BackendError, ModelError
+from deeplab_rt.files import cache_dir
 from deeplab_rt.frame import Channels, Frame, Size
 from deeplab_rt.masks import Masks
-from deeplab_rt.models import Model, cache_dir, check_input_size
+from deeplab_rt.models import Model, check_input_size
 from deeplab_rt.options import CPU_PRECISIONS
 from deeplab_rt.upsample import masks_from_logits, warm_up
 
@@ -150,7 +151,7 @@ def compile_network(
     threads: int | None = None,
     channels: Channels = "rgb",
 ) -> Any:
-    """Compile a model's file, through OpenVINO's own cache in :func:`~deeplab_rt.models.cache_dir`.
+    """Compile a model's file, through OpenVINO's own cache in :func:`~deeplab_rt.files.cache_dir`.
 
     Args:
         model: whose file is compiled.

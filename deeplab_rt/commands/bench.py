@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from deeplab_rt.bench.run import BenchmarkConfig, bench
     from deeplab_rt.bench.runner import SamplingConfig
     from deeplab_rt.errors import DeeplabError, StreamError
-    from deeplab_rt.models import write_atomically
+    from deeplab_rt.files import write_atomically
 
     if args.output is not None:  # before minutes of work
         try:

@@ -28,8 +28,8 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from deeplab_rt.camera.encodings import fill_image
 from deeplab_rt.errors import DeeplabError, StreamError
+from deeplab_rt.files import write_atomically
 from deeplab_rt.frame import Frame, Size
-from deeplab_rt.models import write_atomically
 from deeplab_rt.streams.base import FrameSource
 from deeplab_rt.streams.street import StreetSource
 

@@ -42,6 +42,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "masks.py": (*ROS, *TORCH, *CUDA, *_own(*ROOMS)),
     "frame.py": (*ROS, *TORCH, *CUDA, *_own(*ROOMS)),
     "upsample.py": (*ROS, *TORCH, *CUDA, *_own(*ROOMS)),
+    "files.py": (*ROS, *TORCH, *CUDA, *_own(*ROOMS)),
     "models.py": (*ROS, *TORCH, *CUDA, *_own(*ROOMS)),
     "options.py": (*ROS, *TORCH, *CUDA, *_own(*ROOMS)),
     "frame_buffer.py": (*ROS, *TORCH, *CUDA, *_own(*ROOMS)),

@@ -14,11 +14,9 @@ from deeplab_rt.models import (
     DEFAULT_MODEL,
     MANIFEST,
     Model,
-    cache_dir,
     check_input_size,
     load_model,
     model_names,
-    write_atomically,
     write_manifest,
 )
 
@@ -126,30 +124,8 @@ def test_nothing_is_written_when_a_named_file_is_missing(copy: Path) -> None:
     assert (copy / MANIFEST).read_bytes() == before
 
 
-def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, b"good")
-
-    def full_disk(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(path, b"half")
-    assert path.read_bytes() == b"good"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_input_size_is_a_multiple_of_32() -> None:
     assert check_input_size((480, 640)) == (480, 640)
     for size in [(0, 32), (-32, 32), (48, 64), (4128, 32)]:
         with pytest.raises(ModelError, match="multiple of 32"):
             check_input_size(size)
-
-
-def test_cache_directory_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DEEPLAB_RT_CACHE", "/somewhere")
-    assert cache_dir() == Path("/somewhere")
-    monkeypatch.delenv("DEEPLAB_RT_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert cache_dir() == Path("/xdg/deeplab_rt")

@@ -16,7 +16,8 @@ from deeplab_rt.backends.tensorrt import library as libraries
 from deeplab_rt.backends.tensorrt.engine_store import PLAIN, Engine, EngineSpec, Options, Target
 from deeplab_rt.backends.tensorrt.library import Library
 from deeplab_rt.errors import EngineError, ModelError
-from deeplab_rt.models import OUTPUT_STRIDE, Model, write_atomically
+from deeplab_rt.files import write_atomically
+from deeplab_rt.models import OUTPUT_STRIDE, Model
 
 Progress = Callable[[str, float], None]
 WORKSPACE_BYTES = 1 << 30  # a cap: on Jetson it is taken from what everything else runs in

@@ -19,14 +19,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from deeplab_rt.errors import EngineError, ModelError
+from deeplab_rt.files import cache_dir, write_atomically
 from deeplab_rt.frame import Size
 from deeplab_rt.models import (
     DEFAULT_MODEL,
     Model,
-    cache_dir,
     check_input_size,
     model_names,
-    write_atomically,
 )
 from deeplab_rt.options import GPU_PRECISIONS
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from deeplab_rt.errors import BackendError
-from deeplab_rt.models import cache_dir, write_atomically
+from deeplab_rt.files import cache_dir, write_atomically
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 NAMES = ("resize", "reorder", "winners_float", "winners_half", "masks_float", "masks_half")

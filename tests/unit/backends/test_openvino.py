@@ -13,8 +13,9 @@ import yaml
 from deeplab_rt.backends.base import Backend, MaskRequest
 from deeplab_rt.backends.openvino import OpenVINOBackend
 from deeplab_rt.errors import BackendError, FrameError, ModelError
+from deeplab_rt.files import sha256_of
 from deeplab_rt.frame import Frame
-from deeplab_rt.models import Model, load_model, sha256_of
+from deeplab_rt.models import Model, load_model
 from deeplab_rt.upsample import masks_from_logits
 
 

@@ -69,14 +69,16 @@ def run(args: argparse.Namespace) -> int:
         ) from None
     from deeplab_rt.models import load_model
     from deeplab_rt.ros.camera_node import DEFAULT_RATE, STREET
+    from deeplab_rt.streams.outputs import check_outputs
     from deeplab_rt.streams.side_by_side import SideBySide
 
+    output, overwrite = args.output or OUTPUT, args.overwrite or args.output is None
+    check_outputs([args.input] if args.input else [], {"video": output})
     model = load_model(args.model)
     uri = args.input or STREET
     with _open(uri, args.topic) as source:
         rate = float(source.fps or DEFAULT_RATE)
     frames = max(1, round(args.seconds * rate))
-    output, overwrite = args.output or OUTPUT, args.overwrite or args.output is None
     video = SideBySide(output, model.labels, overwrite)  # a wrong name shows at once
     node = node_parameters(str(model.directory), args.backend, args.precision, args.size)
     _say("starting the node, preparing the drive ...")

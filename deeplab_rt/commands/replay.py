@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Replay the inputs."""
     from deeplab_rt.segmenter import Segmenter
     from deeplab_rt.streams.base import MaskSink
+    from deeplab_rt.streams.outputs import check_outputs
     from deeplab_rt.streams.progress import Progress
     from deeplab_rt.streams.replay import replay, summary
     from deeplab_rt.streams.sources import open_recordings
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     }
     if not outputs:
         outputs["bag"] = Path(f"{Path(args.input[0]).resolve().stem}_masks")
-    _keep_inputs([Path(name).resolve() for name in args.input], outputs)
+    check_outputs(args.input, outputs)
     with (
         open_recordings(args.input, args.topic) as source,
         Segmenter(args.model, args.backend, args.precision, args.size) as segmenter,
@@ -85,17 +86,6 @@ def run(args: argparse.Namespace) -> int:
         result = summary(stats, segmenter, outputs)
     report(result, args.json, "replay")
     return 130 if interrupted else 0
-
-
-def _keep_inputs(inputs: list[Path], outputs: dict[str, Path]) -> None:
-    """Refuse an output that would take the place of an input, with ``--overwrite`` too."""
-    from deeplab_rt.errors import StreamError
-
-    for kind, path in outputs.items():
-        place = path.resolve()
-        for source in inputs:
-            if source == place or (kind == "bag" and place in source.parents):
-                raise StreamError(f"{path}: is the input, or holds it; give another name")
 
 
 def report(result: dict[str, Any], as_json: bool, command: str) -> None:

@@ -48,12 +48,15 @@ def run(args: argparse.Namespace) -> int:
     from deeplab_rt.errors import StreamError
     from deeplab_rt.segmenter import Segmenter
     from deeplab_rt.streams.base import MaskSink
+    from deeplab_rt.streams.outputs import check_outputs
     from deeplab_rt.streams.progress import Progress
     from deeplab_rt.streams.replay import RealTime, replay, summary
     from deeplab_rt.streams.sources import open_source
     from deeplab_rt.streams.stats import RunStats
     from deeplab_rt.streams.window import Window, no_display
 
+    outputs: dict[str, Path] = {} if args.record is None else {"bag": args.record}
+    check_outputs([args.device], outputs)
     view = args.view
     if view in (None, "window") and (reason := no_display()) is not None:
         if view == "window":
@@ -67,11 +70,9 @@ def run(args: argparse.Namespace) -> int:
     ):
         stats = RunStats(source)
         sinks: list[MaskSink] = []
-        outputs: dict[str, Path] = {}
         if args.record is not None:
             from deeplab_rt.streams.bag_writer import BagSink
 
-            outputs["bag"] = args.record
             sinks.append(BagSink(args.record, segmenter.labels, args.overwrite, with_frames=True))
         if view == "web":
             from deeplab_rt.streams.web import WebView

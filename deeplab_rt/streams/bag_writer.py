@@ -35,7 +35,7 @@ from deeplab_rt.streams.messages import (
     mask_message,
     typestore,
 )
-from deeplab_rt.streams.outputs import RESERVE, check_new, check_space, remove_bag, writing
+from deeplab_rt.streams.outputs import RESERVE, check_new_bag, check_space, remove_bag, writing
 
 JPEG_QUALITY = 90
 _INDEX_BYTES = 512  # of a bag's index for each frame, kept free on the disk
@@ -102,7 +102,7 @@ class BagSink:
         Raises:
             StreamError: it exists and may not be replaced, or its folder does not exist.
         """
-        check_new(path, overwrite)
+        check_new_bag(path, overwrite)
         self.path = path
         self._labels = labels
         self._overwrite = overwrite

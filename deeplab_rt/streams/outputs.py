@@ -1,15 +1,19 @@
-"""What all outputs share: not overwriting, not filling the disk, errors in one line."""
+"""What all outputs share: sparing inputs, not overwriting, not filling the disk, errors in one line."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from deeplab_rt.errors import StreamError
+from deeplab_rt.streams.inputs import BAG_SUFFIXES, InputFiles, local_path
 
 # Writing stops while there is this much room, so that a bag's index or a video's header still fits
 # and what was written so far can be closed and read.
@@ -50,39 +54,155 @@ def check_space(path: Path, reserve: int = RESERVE) -> None:
         )
 
 
+def check_outputs(inputs: Iterable[str | Path], outputs: Mapping[str, Path]) -> None:
+    """Refuse an output that is an input, lies inside one or holds one, with ``--overwrite`` too.
+
+    Files are compared by what they are, not by their names: hard links and symbolic links to an
+    input are the input. Every command that writes calls this before it opens anything.
+
+    Args:
+        inputs: what the command reads: recordings, folders, files. Those that are no files (a
+            camera, a network URL) are left out.
+        outputs: kind (``bag``, ``masks``, ``overlay`` ...) -> path, which need not exist.
+
+    Raises:
+        StreamError: an output would touch an input, or two outputs are the same.
+    """
+    sources = [InputFiles(path) for path in map(local_path, inputs) if path is not None]
+    for output in outputs.values():
+        for source in sources:
+            if problem := source.conflict(output):
+                raise StreamError(
+                    f"{output}: {problem} {source.path}, which is never written to; give another "
+                    "name, outside of it"
+                )
+    places: dict[str, tuple[str, Path]] = {}
+    for kind, output in outputs.items():
+        place = os.path.realpath(output)
+        if place in places:
+            raise StreamError(f"{output}: named for two outputs ({places[place][0]} and {kind})")
+        places[place] = (kind, output)
+    for place, (kind, output) in places.items():
+        # A bag's directory holds the bag and nothing else.
+        if kind != "bag" and (bag := _bag_around(place, places)) is not None:
+            raise StreamError(f"{output}: lies inside the output {bag}; give another name")
+
+
+def _bag_around(place: str, places: Mapping[str, tuple[str, Path]]) -> Path | None:
+    for parent in map(str, Path(place).parents):
+        kind, output = places.get(parent, ("", None))
+        if kind == "bag":
+            return output
+    return None
+
+
 def check_new(path: Path, overwrite: bool) -> None:
     """Refuse an output that exists, unless it may be replaced.
 
     Raises:
         StreamError: it exists and ``overwrite`` is not set, or its folder does not exist.
     """
-    if os.path.lexists(path) and not overwrite:
+    with writing(path):
+        exists = os.path.lexists(path)
+        if not path.absolute().parent.is_dir():
+            raise StreamError(f"{path}: there is no folder {path.parent}; make it first")
+    if exists and not overwrite:
         raise StreamError(
             f"{path}: exists already; give another name, or --overwrite to replace it"
         )
-    if not path.absolute().parent.is_dir():
-        raise StreamError(f"{path}: there is no folder {path.parent}; make it first")
+
+
+def check_new_file(path: Path, overwrite: bool) -> None:
+    """As :func:`check_new`, for an output that is a single file.
+
+    Raises:
+        StreamError: also when it is a directory, a device, a socket or a pipe, which no file may
+            take the place of.
+    """
+    check_new(path, overwrite)
+    with writing(path):
+        if os.path.lexists(path) and not _is_regular(path) and not path.is_symlink():
+            raise StreamError(f"{path}: not replaced: it is no regular file; give another name")
+
+
+def check_new_bag(path: Path, overwrite: bool) -> None:
+    """As :func:`check_new`, for a bag, which is a file (.mcap, .db3) or a directory.
+
+    Raises:
+        StreamError: also when what is there is neither such a file nor the directory of a bag.
+    """
+    check_new(path, overwrite)
+    with writing(path):
+        if path.is_symlink() or not path.is_dir():
+            check_new_file(path, overwrite)
+            if path.suffix not in BAG_SUFFIXES and _is_regular(path):
+                raise StreamError(f"{path}: not replaced: it is a file, and no bag")
+        else:
+            _bag_files(path)
 
 
 def remove_bag(path: Path) -> None:
     """Remove a bag that is to be replaced, and nothing that is not a bag.
 
+    A directory is a bag when its metadata.yaml names exactly the regular files that lie there.
+
     Raises:
-        StreamError: a directory holds anything else, or cannot be removed.
+        StreamError: it is no bag, or cannot be removed.
     """
     if not os.path.lexists(path):
         return
+    check_new_bag(path, overwrite=True)
     with writing(path):
-        if not path.is_dir() or path.is_symlink():
+        if path.is_symlink() or not path.is_dir():
             path.unlink()
             return
-        foreign = [
-            entry.name
-            for entry in path.iterdir()
-            if entry.name != "metadata.yaml" and entry.suffix not in (".mcap", ".db3")
-        ]
-        if foreign:
-            raise StreamError(
-                f"{path}: not replaced: the folder holds more than a bag ({sorted(foreign)[0]})"
-            )
-        shutil.rmtree(path)
+        for file in _bag_files(path):
+            file.unlink()
+        path.rmdir()
+
+
+def _bag_files(directory: Path) -> list[Path]:
+    """The files of a bag's directory, metadata.yaml last.
+
+    Raises:
+        StreamError: something else lies there, or something that is named is missing.
+    """
+    metadata = directory / "metadata.yaml"
+    found = {entry.name: entry for entry in directory.iterdir()}
+    named = _named_files(metadata) if _is_regular(metadata) else set()
+    if not named:
+        raise StreamError(
+            f"{directory}: not replaced: its metadata.yaml, which would say that it is a bag, is "
+            "missing or unreadable; give another name"
+        )
+    for name in sorted(found.keys() ^ {*named, "metadata.yaml"}):
+        held = "the folder holds more than a bag" if name in found else "the bag is not whole"
+        raise StreamError(f"{directory}: not replaced: {held} ({name})")
+    for name, entry in found.items():
+        if not _is_regular(entry):
+            raise StreamError(f"{directory}: not replaced: {name} is no regular file")
+    return [*(found[name] for name in sorted(named)), metadata]
+
+
+_METADATA_BYTES = 16 << 20  # of a metadata.yaml; one of a thousand files has 0.3 MB
+
+
+def _named_files(metadata: Path) -> set[str]:
+    """The files that a metadata.yaml names; none where it is damaged."""
+    if metadata.stat().st_size > _METADATA_BYTES:
+        return set()
+    try:
+        content: Any = yaml.safe_load(metadata.read_bytes())
+        names = content["rosbag2_bagfile_information"]["relative_file_paths"]
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
+        return set()
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return set()
+    return set(names)
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False

@@ -16,7 +16,7 @@ from deeplab_rt.errors import StreamError
 from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks, overlay
-from deeplab_rt.streams.outputs import check_new, check_space, writing
+from deeplab_rt.streams.outputs import check_new_file, check_space, writing
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _TICKS = 90_000  # per second, the clock of the video
@@ -94,7 +94,7 @@ class OverlayVideo:
         """
         if path.suffix.lower() not in CONTAINERS:
             raise StreamError(f"{path}: expected a name that ends in {', '.join(CONTAINERS)}")
-        check_new(path, overwrite)
+        check_new_file(path, overwrite)
         self.path = path
         self._partial = path.with_name(f".{path.name}.partial")
         self._labels = labels

@@ -173,3 +173,21 @@ def test_wrong_time_is_wrong_usage(seconds: str, capsys: pytest.CaptureFixture[s
         main(["demo", f"--seconds={seconds}"])
     assert caught.value.code == 2
     assert "expected 0 to 3600 seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", [[], ["-o", "hard.mp4", "--overwrite"]], ids=["", "hard link"])
+def test_the_input_is_never_the_output(
+    palette_model: Model,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    output: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("demo.mp4").write_bytes(b"a drive")
+    os.link("demo.mp4", "hard.mp4")
+    model = ["--model", str(palette_model.directory)]
+    assert main(["demo", *model, "--input", "demo.mp4", *output]) == 1
+    err = capsys.readouterr().err
+    assert "is the input demo.mp4" in err and err.count("\n") == 1
+    assert Path("demo.mp4").read_bytes() == b"a drive"

@@ -103,8 +103,11 @@ def test_frames_that_cannot_be_decoded_are_told(
     [
         (["nope.mp4"], "nope.mp4: no such input; expected"),
         (["drive", "--topic", "/nope"], "topic /nope is not in it; image topics: /image"),
-        (["drive", "-o", "drive", "--overwrite"], "drive: is the input, or holds it"),
-        (["drive/drive.mcap", "-o", "drive", "--overwrite"], "drive: is the input, or holds it"),
+        (["drive", "-o", "drive", "--overwrite"], "drive: is the input drive"),
+        (["drive", "-o", "drive/drive.mcap", "--overwrite"], "drive.mcap: is the input drive"),
+        (["drive", "--masks", "drive", "--overwrite"], "drive: is the input drive"),
+        (["drive", "--overlay", "drive/a.mp4", "--overwrite"], "lies inside the input drive"),
+        (["drive/drive.mcap", "-o", "drive", "--overwrite"], "drive: holds the input"),
         (["drive", "-o", "nope/out"], "nope/out: there is no folder nope"),
         (["drive", "--overlay", "out.gif"], "out.gif: expected a name that ends in .mp4"),
         (["drive", "--model", "nope"], "no model 'nope'"),

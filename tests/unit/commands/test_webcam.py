@@ -131,3 +131,16 @@ def test_a_camera_that_ends_is_told(
     assert main([*program, "--device", camera.url, "--view", "none"]) == 0
     out, err = capsys.readouterr()
     assert "stopped, and gave no frame for 0.5 s more" in err and " frames, " in out
+
+
+def test_a_recording_is_not_recorded_over_itself(
+    program: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = write_video(tmp_path / "d.mp4", 3).read_bytes()
+    os.link("d.mp4", "other.mcap")
+    for name in ("d.mp4", "other.mcap"):
+        record = ["--record", name, "--overwrite", "--view", "none"]
+        assert main([*program, "--device", "d.mp4", *record]) == 1
+        err = capsys.readouterr().err
+        assert f"{name}: is the input d.mp4" in err and err.count("\n") == 1
+    assert Path("d.mp4").read_bytes() == Path("other.mcap").read_bytes() == content

@@ -30,6 +30,7 @@ from deeplab_rt.camera.encodings import fill_image
 from deeplab_rt.errors import DeeplabError, StreamError
 from deeplab_rt.files import write_atomically
 from deeplab_rt.frame import Frame, Size
+from deeplab_rt.ros.spin import GuardedSpin
 from deeplab_rt.streams.base import FrameSource
 from deeplab_rt.streams.street import StreetSource
 
@@ -92,6 +93,8 @@ class CameraNode(Node):
             calibration = _calibration(source)
             messages = self._messages(source, stop)
             first = next(messages, None)
+            if first is None and stop.is_set():
+                return 0
             if first is None:
                 raise StreamError(f"{source.name}: gives no frame")
             self.get_logger().info(
@@ -248,7 +251,8 @@ def main(args: Sequence[str] | None = None) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     # For the parameter services; publishing needs no executor.
-    spinning = threading.Thread(target=_spin, args=(executor, stop), name="spin", daemon=True)
+    spin = GuardedSpin(executor, node.get_logger())
+    spinning = threading.Thread(target=_spin, args=(spin, stop), name="spin", daemon=True)
     spinning.start()
     try:
         node.run(stop)
@@ -264,9 +268,9 @@ def main(args: Sequence[str] | None = None) -> int:
         rclpy.shutdown()
 
 
-def _spin(executor: SingleThreadedExecutor, stop: threading.Event) -> None:
+def _spin(spin: GuardedSpin, stop: threading.Event) -> None:
     while not stop.is_set():
-        executor.spin_once(timeout_sec=0.5)
+        spin.once(0.5)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from deeplab_rt.errors import StreamError
+from deeplab_rt.ros.spin import GuardedSpin
 
 TICK_S = 0.1  # the longest that a spin keeps an interrupt waiting
 
@@ -117,6 +118,7 @@ class LatencyProbe:
         self._node = rclpy.create_node("probe", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
+        self._spin = GuardedSpin(self._executor, self._node.get_logger())
         self._topic = f"{node}/label_mask"
         profile = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         self._node.create_subscription(Image, self._topic, self._on_mask, profile)
@@ -126,7 +128,7 @@ class LatencyProbe:
     def spin_until(self, done: Callable[[], bool]) -> None:
         """Receive until ``done``, which is asked after every message and at least ten times a second."""
         while not done():
-            self._executor.spin_once(timeout_sec=TICK_S)
+            self._spin.once(TICK_S)
 
     def spin_for(self, seconds: float) -> None:
         """Receive for so long."""

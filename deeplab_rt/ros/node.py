@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
@@ -46,6 +47,7 @@ from deeplab_rt.ros.grid_output import GridOutput, TransformListener
 from deeplab_rt.ros.inputs import CameraInputs
 from deeplab_rt.ros.outputs import CameraOutputs
 from deeplab_rt.ros.parameters import ParameterError, Settings, changed
+from deeplab_rt.ros.spin import GuardedSpin
 from deeplab_rt.segmenter import Segmenter
 
 NODE_NAME = "deeplab"
@@ -99,6 +101,8 @@ class SegmenterNode(LifecycleNode):
         self._cameras: list[_Camera] = []
         self._frames: LatestFrameBuffer[_Frame] = LatestFrameBuffer(0)
         self._engine: Engine[_Frame] | None = None
+        self._configured = ExitStack()  # what configuring has made
+        self._activated = ExitStack()  # what activating has made
         self._failure: Exception | None = None  # for which the node went back to unconfigured
         self._active = False
         self._enabled = True
@@ -152,19 +156,22 @@ class SegmenterNode(LifecycleNode):
         names = self._settings.cameras or ("",)
         self._failure = None
         self._frames = LatestFrameBuffer(len(names))
-        engine = Engine(
-            self._settings, self._frames, self._process, self._failed.trigger, self._log
-        )
-        try:
-            engine.open(self._stopping)
-        except DeeplabError as error:
-            self.get_logger().error(f"cannot configure: {_one_line(error)}")
-            engine.close(STOP_S)
-            return FAILURE
-        self._engine = engine
-        self._cameras = [
-            _Camera(name, CameraOutputs(self, name, partial(self._warn, name))) for name in names
-        ]
+        with ExitStack() as stack:
+            engine = Engine(
+                self._settings, self._frames, self._process, self._failed.trigger, self._log
+            )
+            stack.callback(self._close_engine, engine)
+            try:
+                engine.open(self._stopping)
+            except DeeplabError as error:
+                self.get_logger().error(f"cannot configure: {_one_line(error)}")
+                return FAILURE
+            cameras = []
+            for name in names:
+                cameras.append(_Camera(name, CameraOutputs(self, name, partial(self._warn, name))))
+                stack.callback(cameras[-1].outputs.close)
+            self._engine, self._cameras = engine, cameras
+            self._configured = stack.pop_all()
         segmenter, info = engine.segmenter, engine.segmenter.info
         self._log(
             f"model {segmenter.model.name}, {info.name} {info.version} on {info.device}, "
@@ -175,23 +182,26 @@ class SegmenterNode(LifecycleNode):
     def _activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         if self._engine is None or self._engine.failure is not None:
             return ERROR
-        if self._settings.publish_grid:
-            try:
-                self._transforms = TransformListener(self) if self._settings.grid_tf else None
-            except DeeplabError as error:
-                self.get_logger().error(f"cannot activate: {_one_line(error)}")
-                return FAILURE
-            for camera in self._cameras:
-                camera.grid = GridOutput(self, camera.name, self._transforms)
-        super().on_activate(state)
-        self._publish_labels()
-        self._active = True
-        if self._enabled:
-            self._listen()
+        with ExitStack() as stack:
+            stack.callback(self._stop)
+            if self._settings.publish_grid:
+                try:
+                    self._transforms = TransformListener(self) if self._settings.grid_tf else None
+                except DeeplabError as error:
+                    self.get_logger().error(f"cannot activate: {_one_line(error)}")
+                    return FAILURE
+                for camera in self._cameras:
+                    camera.grid = GridOutput(self, camera.name, self._transforms)
+            super().on_activate(state)
+            self._publish_labels()
+            self._active = True
+            if self._enabled:
+                self._listen()
+            self._activated = stack.pop_all()
         return SUCCESS
 
     def _deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop()
+        self._activated.close()
         super().on_deactivate(state)
         return SUCCESS if self._engine is not None and self._engine.failure is None else ERROR
 
@@ -208,16 +218,15 @@ class SegmenterNode(LifecycleNode):
             self._transforms = None
 
     def _free(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop()
-        if self._engine is not None:
-            if not self._engine.close(STOP_S):
-                self.get_logger().error(f"a frame has been in the network for more than {STOP_S} s")
-            self._failure = self._engine.failure
-        self._engine = None
-        for camera in self._cameras:
-            camera.outputs.close()
-        self._cameras = []
+        self._activated.close()
+        self._configured.close()
+        self._engine, self._cameras = None, []
         return SUCCESS
+
+    def _close_engine(self, engine: Engine[_Frame]) -> None:
+        if not engine.close(STOP_S):
+            self.get_logger().error(f"a frame has been in the network for more than {STOP_S} s")
+        self._failure = engine.failure
 
     # Frames: `_on_image` in the executor, the rest in the inference thread.
 
@@ -486,8 +495,9 @@ def main(args: Sequence[str] | None = None) -> int:
         executor.add_node(node)
         if node.get_parameter("autostart").value and node.trigger_configure() == SUCCESS:
             node.trigger_activate()
+        spin = GuardedSpin(executor, node.get_logger())
         while not stopped.is_set():
-            executor.spin_once(timeout_sec=0.1)
+            spin.once(0.1)
         node.trigger_shutdown()
         executor.shutdown()
         node.destroy_node()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import cv2
@@ -44,10 +45,13 @@ class CameraOutputs:
         self._publishers: list[Any] = []
         self._prefix = f"~/{camera}/" if camera else "~/"
         names = ("drivable_mask", "object_mask", "label_mask", "confidence", "overlay")
-        self._images = {name: self._publisher(Image, name) for name in names}
-        self._overlay_jpeg = self._publisher(CompressedImage, "overlay/compressed")
-        self._camera_info = self._publisher(CameraInfo, "camera_info")
-        self._label_info = self._publisher(LabelInfo or String, "label_info", latched=True)
+        with ExitStack() as stack:
+            stack.callback(self.close)  # of what is made, if one of them cannot be
+            self._images = {name: self._publisher(Image, name) for name in names}
+            self._overlay_jpeg = self._publisher(CompressedImage, "overlay/compressed")
+            self._camera_info = self._publisher(CameraInfo, "camera_info")
+            self._label_info = self._publisher(LabelInfo or String, "label_info", latched=True)
+            stack.pop_all()
 
     def publish_labels(self, labels: LabelSet, header: Any) -> None:
         """Tell every present and future subscriber what the label ids mean."""

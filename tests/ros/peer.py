@@ -249,6 +249,13 @@ class Peer:
         wait_for(future.done, f"answer of {name}")
         return future.result()
 
+    def send_request(self, kind: Any, name: str, request: Any) -> None:
+        """Send a request and wait for no answer."""
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(kind, name)
+        assert self._clients[name].wait_for_service(timeout_sec=PATIENCE), name
+        self._clients[name].call_async(request)
+
     def change(self, transition: str, node: str = "/deeplab") -> bool:
         """Ask for a lifecycle transition by name: configure, activate, deactivate, cleanup."""
         request = ChangeState.Request(

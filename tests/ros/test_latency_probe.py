@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import SetParameters
 
 from deeplab_rt.errors import StreamError
-from deeplab_rt.ros.latency_probe import Measurement
+from deeplab_rt.ros.latency_probe import LatencyProbe, Measurement
+from tests.ros.peer import Peer
 
 MS = 1_000_000
 
@@ -43,3 +49,29 @@ def test_the_nodes_own_stages_are_read_from_its_diagnostics() -> None:
 def test_no_mask_at_all_is_an_error() -> None:
     with pytest.raises(StreamError, match="no mask came for any of 2 frames"):
         Measurement([(0, 5), (1, 6)]).summary()
+
+
+def test_request_that_rclpy_cannot_read_does_not_end_the_probe(
+    peer: Peer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    value = Parameter(name="use_sim_time", value=ParameterValue(type=255))
+    with LatencyProbe() as probe:
+        sent = threading.Thread(
+            target=peer.send_request,
+            args=(
+                SetParameters,
+                "/probe/set_parameters",
+                SetParameters.Request(parameters=[value]),
+            ),
+        )
+        sent.start()
+        said: list[str] = []
+
+        def told() -> bool:
+            said.append(capfd.readouterr().err)
+            return "a callback failed, going on: ValueError" in "".join(said)
+
+        end = time.monotonic() + 20
+        probe.spin_until(lambda: told() or time.monotonic() > end)
+        sent.join()
+    assert "255 is not a valid" in "".join(said)

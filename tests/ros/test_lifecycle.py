@@ -7,7 +7,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 
 from deeplab_rt.models import Model
 from deeplab_rt.ros.transport import profile_environment
@@ -109,4 +112,51 @@ def test_missing_transport_profile_is_said(tmp_path: Path) -> None:
     with NodeProcess(tmp_path / "log", environment=unset) as node:
         (name,) = profile_environment()
         node.wait_for_line(f"export {name}=/")
+        node.stop()
+
+
+@pytest.mark.parametrize("unknown", [10, 255])
+def test_parameter_of_an_unknown_type_ends_no_process(
+    palette_model: Model, tmp_path: Path, peer: Peer, painted: Painted, unknown: int
+) -> None:
+    """rclpy raises in its own service; no answer comes, and the node goes on."""
+    arguments = node_arguments(palette_model, autostart="true")
+    value = Parameter(name="max_age_ms", value=ParameterValue(type=unknown))
+    with (
+        NodeProcess(tmp_path / "log", *arguments) as node,
+        NodeProcess(
+            tmp_path / "camera", "-p", "rate:=5.0", "-p", "size:=64x48",
+            module="deeplab_rt.ros.camera_node",
+        ) as camera,
+    ):  # fmt: skip
+        for name, process in (("deeplab", node), ("camera", camera)):
+            for kind, service in (
+                (SetParameters, "set_parameters"),
+                (SetParametersAtomically, "set_parameters_atomically"),
+            ):
+                request = kind.Request(parameters=[value])
+                peer.send_request(kind, f"/{name}/{service}", request)
+            process.wait_for_line("a callback failed, going on: ValueError")
+            assert process.process.poll() is None
+        peer.listen(MASK)
+        peer.serve(painted[0], time.time_ns(), MASK)
+        assert not peer.set(max_age_ms=5.0)
+        node.stop()
+        camera.stop()
+
+
+def test_configure_that_fails_leaves_nothing_behind(
+    palette_model: Model, tmp_path: Path, peer: Peer
+) -> None:
+    """The model is loaded and most topics are there when the last one cannot be made."""
+    override = {"qos_overrides./deeplab/camera_info.publisher.reliability": "nonsense"}
+    with NodeProcess(tmp_path / "log", *node_arguments(palette_model, **override)) as node:
+        process = psutil.Process(node.process.pid)
+        threads = []
+        for _ in range(3):
+            assert not peer.change("configure")
+            assert peer.state() == "unconfigured"
+            wait_for(lambda: not peer.node.count_publishers(MASK), "end of the masks' topic")
+            threads.append(process.num_threads())
+        assert threads[2] <= threads[0], node.output
         node.stop()

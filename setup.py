@@ -98,9 +98,9 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "deeplab_rt = deeplab_rt.commands:main",
-            "segmenter_node = deeplab_rt.ros.node:main",
-            "camera_node = deeplab_rt.ros.camera_node:main",
+            "deeplab_rt = deeplab_rt.entry_points:program",
+            "segmenter_node = deeplab_rt.entry_points:segmenter_node",
+            "camera_node = deeplab_rt.entry_points:camera_node",
         ]
     },
     zip_safe=False,

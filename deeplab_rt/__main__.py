@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from deeplab_rt.commands import main
+from deeplab_rt.entry_points import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

@@ -1,7 +1,8 @@
 """The errors a user can meet. Each message says what was wrong, what was expected and what mends it.
 
-The program prints the message of a :class:`DeeplabError` as one line on stderr and exits 1; any
-other exception is a defect and keeps its traceback.
+The program prints the message of a :class:`DeeplabError` as one line on stderr and exits 1; so it
+does with what the operating system and the parsers of damaged files raise (``commands/failures.py``).
+Any other exception is a defect and keeps its traceback.
 """
 
 from __future__ import annotations

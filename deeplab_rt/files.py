@@ -23,9 +23,13 @@ _TEXT_LIMIT = 4 << 20  # bytes of a manifest, recipe or label set
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file in hex."""
+    """SHA-256 of a regular file in hex.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with _open_regular(path) as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -46,14 +50,24 @@ def read_text(path: Path, limit: int = _TEXT_LIMIT) -> str:
         OSError: it cannot be read, is no regular file, or is larger.
         UnicodeDecodeError: it is not UTF-8.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with _open_regular(path) as stream:
         content = stream.read(limit + 1)
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit >> 10} KiB", str(path))
     return content.decode("utf-8")
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it, unless it is a FIFO or a device, which could keep us waiting for ever."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError:  # a NUL in the name
+        raise OSError(errno.EINVAL, "not a file name", str(path)) from None
+    stream = os.fdopen(handle, "rb") if stat.S_ISREG(os.fstat(handle).st_mode) else None
+    if stream is None:
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return stream
 
 
 def write_atomically(path: Path, content: bytes, overwrite: bool = True) -> None:

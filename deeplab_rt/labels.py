@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from deeplab_rt.errors import LabelError
+from deeplab_rt.files import expand_user
+from deeplab_rt.yaml_files import load_yaml
 
 GROUPS = ("drivable", "objects")
 MAX_LABELS = 255
+LONGEST_NAME = 100  # characters of a label's name
 _LABEL_SETS = Path(__file__).parent / "label_sets"
 
 
@@ -168,12 +170,21 @@ def _parse_label(entry: Any, source: str) -> Label:
         red, green, blue = entry["color"]
         groups = frozenset(entry.get("groups") or ())
     except (TypeError, KeyError, ValueError, AttributeError):
-        raise LabelError(f"{source}: malformed label {entry!r}; {expected}") from None
+        raise LabelError(f"{source}: malformed label {_short(entry)}; {expected}") from None
     numbers = (label_id, red, green, blue)
     in_range = all(type(n) is int and 0 <= n <= 255 for n in numbers)
     if not in_range or not isinstance(name, str) or not name or not groups <= set(GROUPS):
-        raise LabelError(f"{source}: malformed label {entry!r}; {expected}")
+        raise LabelError(f"{source}: malformed label {_short(entry)}; {expected}")
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise LabelError(
+            f"{source}: label name {_short(name)}: expected 1 to {LONGEST_NAME} printable characters"
+        )
     return Label(label_id, name, (red, green, blue), groups)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def label_set_names() -> tuple[str, ...]:
@@ -187,21 +198,16 @@ def load_label_set(name_or_path: str | Path) -> LabelSet:
     Raises:
         LabelError: no such set, or the file is malformed.
     """
-    path = Path(name_or_path)
+    path = expand_user(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
+        if str(name_or_path) not in label_set_names():
+            known = ", ".join(label_set_names())
+            raise LabelError(
+                f"no label set {str(name_or_path)!r}; shipped: {known}; or give a .yaml file"
+            )
         path = _LABEL_SETS / f"{name_or_path}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError:
-        known = ", ".join(label_set_names())
-        raise LabelError(f"no label set {str(name_or_path)!r}; shipped: {known}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise LabelError(f"{path}: not a YAML file: {_one_line(error)}") from None
+    content = load_yaml(path, LabelError)
     entries = content.get("labels") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise LabelError(f"{path}: expected a mapping with a list `labels:`")
     return LabelSet.from_list(entries, source=str(path))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -17,9 +17,10 @@ from typing import Any
 import yaml
 
 from deeplab_rt.errors import LabelError, ModelError
-from deeplab_rt.files import expand_user, read_text, sha256_of, write_atomically
+from deeplab_rt.files import expand_user, sha256_of, write_atomically
 from deeplab_rt.frame import Size
 from deeplab_rt.labels import LabelSet
+from deeplab_rt.yaml_files import load_yaml
 
 DEFAULT_MODEL = "deeplab_lite0"
 MANIFEST = "model.yaml"
@@ -111,27 +112,19 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL) -> Model:
         ModelError: there is no such model, or its manifest is malformed.
     """
     directory = _find(name_or_path)
-    manifest_path = directory / MANIFEST
-    try:
-        manifest = yaml.safe_load(read_text(manifest_path))
-    except OSError as error:
-        raise ModelError(f"{manifest_path}: cannot read the manifest: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelError(
-            f"{manifest_path}: not a YAML file: {' '.join(str(error).split())}"
-        ) from None
-    return _parse(directory, manifest)
+    return _parse(directory, load_yaml(directory / MANIFEST, ModelError))
 
 
 def _find(name_or_path: str | Path) -> Path:
     text = str(name_or_path)
-    path = expand_user(text)
-    if path.is_dir():
-        return path.resolve()
+    candidates = [expand_user(text)]
     if os.sep not in text:
-        for root in model_roots():
-            if (root / text / MANIFEST).is_file():
-                return (root / text).resolve()
+        candidates += [
+            root / text for root in model_roots() if os.path.isfile(root / text / MANIFEST)
+        ]
+    for path in candidates:
+        if os.path.isdir(path):
+            return Path(os.path.realpath(path))
     known = ", ".join(model_names()) or "none found"
     raise ModelError(
         f"no model {text!r}; known: {known}; give a name, or a directory that holds {MANIFEST} "
@@ -145,7 +138,7 @@ def _parse(directory: Path, manifest: Any) -> Model:
         raise ModelError(f"{where}: expected a mapping with `format: {FORMAT}`")
     try:
         labels = LabelSet.from_list(manifest["labels"], source=str(where))
-        size = (int(manifest["input"]["height"]), int(manifest["input"]["width"]))
+        size = (_whole(manifest["input"]["height"]), _whole(manifest["input"]["width"]))
         files = {
             str(precision): (directory / str(entry["path"]), str(entry["sha256"]))
             for precision, entry in manifest["files"].items()
@@ -159,13 +152,26 @@ def _parse(directory: Path, manifest: Any) -> Model:
         ) from None
     unknown = [precision for precision in files if precision not in FILES]
     if not files or unknown:
-        raise ModelError(f"{where}: files must be of {', '.join(FILES)}; found {list(files)}")
+        found = ", ".join(files)[:200]
+        raise ModelError(f"{where}: files must be of {', '.join(FILES)}; found {found or 'none'}")
     for path, _ in files.values():
-        if path.parent != directory:
+        if path.parent != directory or path.name == ".." or not path.name.isprintable():
             raise ModelError(f"{where}: {path}: model files lie in the model's own directory")
-    check_input_size(size)
-    name = str(manifest.get("name", directory.name))
+    try:
+        check_input_size(size)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from None
+    name = manifest.get("name", directory.name)
+    if not isinstance(name, str) or not 0 < len(name) <= 100 or not name.isprintable():
+        raise ModelError(f"{where}: name: expected 1 to 100 printable characters")
     return Model(name, directory, labels, size, files, manifest)
+
+
+def _whole(value: Any) -> int:
+    """A whole number of a manifest; ``.inf``, 1.5, "96" and true are none."""
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is not a whole number"[:200])
+    return value
 
 
 def check_input_size(size: tuple[int, int]) -> Size:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from deeplab_rt import __version__
+from deeplab_rt.commands import failures
 from deeplab_rt.errors import DeeplabError
 from deeplab_rt.frame import Size
 from deeplab_rt.options import BACKENDS, PRECISIONS
@@ -54,18 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         return int(modules[args.command].run(args))
-    except DeeplabError as error:
-        print(f"deeplab_rt {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        if args.command not in NEED_TRAIN or (error.name or "").startswith("deeplab_rt"):
-            raise
-        print(
-            f"deeplab_rt {args.command}: the package {error.name} is not installed; "
-            "`pip install '.[train]'` in the repository brings it",
-            file=sys.stderr,
-        )
-        return 1
     except KeyboardInterrupt:
         print(f"deeplab_rt {args.command}: interrupted", file=sys.stderr)
         return 130
@@ -73,6 +63,52 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone; point stdout elsewhere so that the exit is silent too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        message = _message(error, args)
+        if message is None or os.environ.get(failures.TRACEBACK):
+            raise
+        print(f"deeplab_rt {args.command}: {message}", file=sys.stderr)
+        return 1
+
+
+def _message(error: Exception, args: argparse.Namespace) -> str | None:
+    """What is printed of an error that a user, a file or the machine has caused; None for a defect."""
+    if isinstance(error, DeeplabError):
+        return failures.printable(error)
+    if isinstance(error, ModuleNotFoundError):
+        if args.command not in NEED_TRAIN or (error.name or "").startswith("deeplab_rt"):
+            return None
+        return (
+            f"the package {error.name} is not installed; `pip install '.[train]'` in the repository "
+            "brings it"
+        )
+    return failures.describe(error, args)
+
+
+def whole_number(least: int, what: str) -> Callable[[str], int]:
+    """The type of an argument that is a whole number of at least ``least``; for ``argparse``."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value < 1 << 31:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} from {least} on")
+        return value
+
+    return parse
+
+
+def positive_number(text: str) -> float:
+    """The type of an argument that is a finite number above 0; for ``argparse``."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
 
 
 def size_argument(text: str) -> Size:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from deeplab_rt.commands import whole_number
 from deeplab_rt.models import DEFAULT_MODEL
 
 
@@ -31,7 +32,10 @@ def add_parser(subparsers: Any) -> None:
         "--target", choices=("cpu", "tensorrt", "both"), default="both", help="default: %(default)s"
     )
     parser.add_argument(
-        "--count", type=int, default=128, help="calibration frames (default: %(default)s)"
+        "--count",
+        type=whole_number(1, "a number of frames"),
+        default=128,
+        help="calibration frames (default: %(default)s)",
     )
 
 

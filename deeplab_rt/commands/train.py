@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from deeplab_rt.commands import positive_number, whole_number
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
@@ -22,9 +24,13 @@ def add_parser(subparsers: Any) -> None:
         metavar="EPOCH.pt",
         help="continue from the run folder's newest epoch, or from the given one",
     )
-    parser.add_argument("--steps", type=int, help="length of the schedule in steps")
-    parser.add_argument("--minutes", type=float, help="length of the schedule in minutes instead")
-    parser.add_argument("--seed", type=int)
+    parser.add_argument(
+        "--steps", type=whole_number(1, "a number of steps"), help="length of the schedule in steps"
+    )
+    parser.add_argument(
+        "--minutes", type=positive_number, help="length of the schedule in minutes instead"
+    )
+    parser.add_argument("--seed", type=whole_number(0, "a seed"))
 
 
 def run(args: argparse.Namespace) -> int:

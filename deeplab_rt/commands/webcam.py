@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from deeplab_rt.commands import add_model_arguments
+from deeplab_rt.commands import add_model_arguments, positive_number, whole_number
 
 
 def add_parser(subparsers: Any) -> None:
@@ -36,8 +36,13 @@ def add_parser(subparsers: Any) -> None:
         help="record frames and masks: OUT.mcap, OUT (a rosbag2 directory) or OUT.db3",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a recording that exists")
-    parser.add_argument("--frames", type=int, metavar="N", help="end after N frames")
-    parser.add_argument("--seconds", type=float, metavar="S", help="end after S seconds")
+    parser.add_argument(
+        "--frames",
+        type=whole_number(1, "a number of frames"),
+        metavar="N",
+        help="end after N frames",
+    )
+    parser.add_argument("--seconds", type=positive_number, metavar="S", help="end after S seconds")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     add_model_arguments(parser)
 

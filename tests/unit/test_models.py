@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def test_unknown_model_lists_the_known_ones(copy: Path, monkeypatch: pytest.Monk
 
 
 def test_directory_without_a_manifest(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot read the manifest: No such file"):
+    with pytest.raises(ModelError, match="model.yaml: cannot be read: No such file"):
         load_model(tmp_path)
 
 
@@ -96,10 +97,21 @@ def test_absent_precision_lists_what_is_there(palette_model: Model) -> None:
         ({"input": {"height": 100, "width": 128}}, "multiple of 32"),
         ({"input": {"height": 8192, "width": 128}}, "up to 4096"),
         ({"input": {}}, "malformed"),
+        ({"input": {"height": float("inf"), "width": 128}}, "inf is not a whole number"),
+        ({"input": {"height": float("nan"), "width": 128}}, "nan is not a whole number"),
+        ({"input": {"height": True, "width": 128}}, "True is not a whole number"),
+        ({"input": {"height": 10**40, "width": 128}}, "up to 4096"),
+        ({"name": ["a"]}, "name: expected"),
+        ({"name": "a\nb"}, "name: expected"),
+        ({"name": "a" * 101}, "name: expected"),
+        ({"labels": [{"id": 1, "name": "a\0", "color": [0, 0, 0], "groups": []}]}, "printable"),
+        ({"labels": [{"id": 1, "name": "a" * 10_000}]}, "malformed label"),
         ({"files": {}}, "files must be of"),
         ({"files": {"fp8": {"path": "a", "sha256": ""}}}, "files must be of"),
         ({"files": {"fp32": {"path": "../a", "sha256": ""}}}, "own directory"),
         ({"files": {"fp32": {"path": "a"}}}, "malformed"),
+        ({"files": {"fp32": {"path": "..", "sha256": ""}}}, "own directory"),
+        ({"files": {"fp32": {"path": "a\0b", "sha256": ""}}}, "own directory"),
     ],
 )
 def test_malformed_manifests_are_refused(copy: Path, changes: dict[str, Any], message: str) -> None:
@@ -113,6 +125,20 @@ def test_manifest_that_is_no_mapping(copy: Path, text: str) -> None:
     (copy / MANIFEST).write_text(text)
     with pytest.raises(ModelError, match=MANIFEST):
         load_model(copy)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "model.onnx"])
+def test_fifos_are_not_waited_for(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    with pytest.raises(ModelError, match=f"{name}: .*not a regular file"):
+        load_model(copy).file("fp32")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "~nouser12345/model", "a\0b", "\udcff"])
+def test_names_that_no_directory_can_have(name: str) -> None:
+    with pytest.raises(ModelError, match="no model"):
+        load_model(name)
 
 
 def test_nothing_is_written_when_a_named_file_is_missing(copy: Path) -> None:

@@ -104,5 +104,8 @@ def report(result: dict[str, Any], as_json: bool, command: str) -> None:
         f"{result['model']} ({result['precision']}, {result['network_size']}) on {result['device']}"
     )
     print(f"ms at p50/p99: {stages}")
+    if "threads" in result:
+        threads = ", ".join(f"{name} {share:.0%}" for name, share in result["threads"].items())
+        print(f"threads at work: {threads}; the bottleneck is {result['bottleneck']}")
     for kind, path in result["output"].items():
         print(f"{kind}: {path}")

@@ -35,11 +35,18 @@ class StatsSnapshot:
 
 
 class RunStats:
-    """Counts frames and collects the milliseconds of each stage."""
+    """Counts frames and collects the milliseconds of each stage.
+
+    Attributes:
+        frames: counted so far.
+        threads: of an overlapped run that has ended: thread (``read``, ``network``, ``write bag``)
+            -> share of the run, 0 to 1, in which it worked and did not wait for another.
+    """
 
     def __init__(self, source: FrameSource) -> None:
         self.source = source
         self.frames = 0
+        self.threads: dict[str, float] = {}
         self._begun = time.perf_counter()
         self._ended: float | None = None
         self._stages: dict[str, deque[float]] = {}
@@ -96,10 +103,18 @@ class RunStats:
         return f"{live.fps:.1f} fps  {live.latency_ms:.1f} ms  {live.dropped} dropped"
 
     def report(self) -> dict[str, Any]:
-        """``frames``, ``dropped``, ``fps`` and ``latency_ms`` of the whole run."""
-        return {
+        """The counts and times of the whole run.
+
+        ``threads`` and ``bottleneck`` (the thread that waited least) are there for a recording that
+        was replayed by overlapped threads.
+        """
+        report: dict[str, Any] = {
             "frames": self.frames,
             "dropped": self.source.dropped,
             "fps": round(self.fps, 2),
             "latency_ms": self.latency_ms(),
         }
+        if self.threads:
+            report["threads"] = {name: round(share, 3) for name, share in self.threads.items()}
+            report["bottleneck"] = max(self.threads, key=lambda name: self.threads[name])
+        return report

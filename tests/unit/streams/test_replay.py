@@ -21,7 +21,7 @@ from deeplab_rt.masks import Masks
 from deeplab_rt.models import Model
 from deeplab_rt.streams.bag_reader import BagImages
 from deeplab_rt.streams.bag_writer import BagSink
-from deeplab_rt.streams.base import Stopped
+from deeplab_rt.streams.base import Recording, Stopped
 from deeplab_rt.streams.folder import ImageFolder
 from deeplab_rt.streams.live_camera import LiveCamera
 from deeplab_rt.streams.replay import RealTime, replay, summary
@@ -40,6 +40,19 @@ class Collect:
 
     def close(self) -> None:
         self.closed += 1
+
+
+class Drawn(Recording):
+    """Frames that are drawn when asked for, each in no less than a given time."""
+
+    def __init__(self, count: int, seconds: float = 0.0) -> None:
+        super().__init__("drawn", count, 30.0)
+        self._seconds = seconds
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(self.total or 0):
+            time.sleep(self._seconds)
+            yield Frame(np.zeros((40, 60, 3), np.uint8), index, index * 40_000_000)
 
 
 @pytest.fixture
@@ -130,7 +143,9 @@ def test_a_failing_sink_ends_the_stream_and_all_are_closed(
     first, full = Collect(), Full()
     with BagImages(drive) as source, pytest.raises(StreamError, match="the disk is full"):
         replay(source, segmenter, [first, full])
-    assert len(first.got) == 4 and first.closed == full.closed == 1
+    # Outputs do not wait for each other: what was handed to the first is written, in order.
+    assert [frame.index for frame, _ in first.got] == list(range(len(first.got)))
+    assert len(first.got) >= 4 and first.closed == full.closed == 1
 
 
 def test_closing_the_viewer_is_a_good_end(drive: Path, segmenter: Segmenter) -> None:
@@ -157,9 +172,7 @@ def test_a_segmenter_is_clean_after_a_stream_that_ended_early(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_between_two_frames(
-    drive: Path, segmenter: Segmenter, number: signal.Signals
-) -> None:
+def test_a_signal_ends_between_two_frames(segmenter: Segmenter, number: signal.Signals) -> None:
     class Slow(Collect):
         """Gets the signal in the middle of writing, and again while it closes."""
 
@@ -174,9 +187,9 @@ def test_a_signal_ends_between_two_frames(
 
     before = signal.getsignal(number)
     sink = Slow()
-    with BagImages(drive) as source:
-        stats, interrupted = replay(source, segmenter, [sink])
-    assert interrupted and stats.frames == 5 == len(sink.got) and sink.closed == 1
+    stats, interrupted = replay(Drawn(60), segmenter, [sink])
+    # What was handed over before the signal came is written whole; nothing is begun after it.
+    assert interrupted and 5 <= stats.frames == len(sink.got) < 20 and sink.closed == 1
     assert signal.getsignal(number) is before
 
 
@@ -246,3 +259,69 @@ def test_a_recording_looked_at_is_shown_frame_by_frame(drive: Path, segmenter: S
         with Told(drive) as source:
             replay(source, segmenter, sinks)
         assert (events.index("show 0") < events.index("read 1")) == shown_when_next_is_read
+
+
+def test_reading_and_writing_take_place_beside_each_other(segmenter: Segmenter) -> None:
+    """Sleeping stands for work on cores of its own: 40 frames of 10 ms in each of three threads."""
+
+    class Sleeping(Collect):
+        def write(self, frame: Frame, masks: Masks) -> None:
+            time.sleep(0.01)
+            super().write(frame, masks)
+
+    sinks = {"bag": Sleeping(), "overlay": Sleeping()}
+    stats, _ = replay(Drawn(40, seconds=0.01), segmenter, sinks)
+    assert stats.elapsed_s < 40 * 0.03 * 0.8  # one after the other it is 40 * 0.03 s and more
+    for sink in sinks.values():
+        assert [frame.index for frame, _ in sink.got] == list(range(40))
+
+
+@pytest.mark.parametrize("slow", ["read", "write bag"])
+def test_the_summary_names_the_bottleneck(segmenter: Segmenter, slow: str) -> None:
+    class Sleeping(Collect):
+        def write(self, frame: Frame, masks: Masks) -> None:
+            time.sleep(0.03 if slow == "write bag" else 0)
+
+    source = Drawn(20, 0.03 if slow == "read" else 0)
+    stats, _ = replay(source, segmenter, {"bag": Sleeping(), "masks": Collect()})
+    report = stats.report()
+    assert report["bottleneck"] == slow
+    assert set(report["threads"]) == {"read", "network", "write bag", "write masks"}
+    assert all(0 <= share <= 1 for share in report["threads"].values())
+
+
+def test_a_frame_is_counted_when_every_output_has_it(segmenter: Segmenter) -> None:
+    fast, slow, seen = Collect(), Collect(), []
+
+    class Sleeping(Collect):
+        def write(self, frame: Frame, masks: Masks) -> None:
+            time.sleep(0.005)
+            super().write(frame, masks)
+
+    slow = Sleeping()
+    stats, _ = replay(
+        Drawn(20),
+        segmenter,
+        [fast, slow],
+        on_frame=lambda stats: seen.append(len(slow.got) >= stats.frames),
+    )
+    assert stats.frames == 20 and seen == [True] * 20
+
+
+def test_what_a_source_raises_comes_after_the_frames_before_it(segmenter: Segmenter) -> None:
+    class Broken(Drawn):
+        def __iter__(self) -> Iterator[Frame]:
+            yield from super().__iter__()
+            raise StreamError("the rest is unreadable")
+
+    sink = Collect()
+    with pytest.raises(StreamError, match="the rest is unreadable"):
+        replay(Broken(7), segmenter, [sink])
+    assert [frame.index for frame, _ in sink.got] == list(range(7)) and sink.closed == 1
+
+
+def test_threads_end_with_the_stream(segmenter: Segmenter) -> None:
+    before = threading.active_count()
+    for frames in (None, 3):
+        replay(Drawn(30), segmenter, [Collect(), Collect()], frames=frames)
+    assert threading.active_count() == before

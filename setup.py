@@ -50,12 +50,14 @@ ROS_JAZZY = [
     *(f"ros-jazzy-{name}-msgs" for name in MESSAGES),
 ]
 # The GPU, by platform: docs/install.md. TensorRT of a Jetson comes with its JetPack.
-RTX = ["tensorrt-rtx>=1.2", "cuda-bindings>=13,<14", "nvidia-cuda-nvrtc>=13,<14"]
+# onnx derives the fp16 network when an engine is built.
+ONNX, CUDA12, CUDA13 = "onnx>=1.16", "cuda-bindings>=12.8,<13", "cuda-bindings>=13,<14"
+RTX = ["tensorrt-rtx>=1.2", CUDA13, "nvidia-cuda-nvrtc>=13,<14", ONNX]
 GPU = {
-    "cuda12": ["tensorrt-cu12>=10.3", "cuda-bindings>=12.8,<13", "nvidia-cuda-nvrtc-cu12"],
-    "cuda13": ["tensorrt-cu13>=10.13", "cuda-bindings>=13,<14", "nvidia-cuda-nvrtc>=13,<14"],
-    "jetpack6": ["cuda-bindings>=12.8,<13"],
-    "jetpack7": ["cuda-bindings>=13,<14"],
+    "cuda12": ["tensorrt-cu12>=10.3", CUDA12, "nvidia-cuda-nvrtc-cu12", ONNX],
+    "cuda13": ["tensorrt-cu13>=10.13", CUDA13, "nvidia-cuda-nvrtc>=13,<14", ONNX],
+    "jetpack6": [CUDA12, ONNX],
+    "jetpack7": [CUDA13, ONNX],
     "tensorrt-rtx": RTX,
 }
 TRAIN = [

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.numpy_helper
 from numpy.typing import NDArray
 
 from deeplab_rt.errors import ModelError
 from deeplab_rt.models import Model, write_manifest
 from deeplab_rt.network.export import onnx_logits
+from deeplab_rt.network.tensorrt_int8 import for_tensorrt, typed_logits
 
 TARGETS = {"cpu": ("int8", "model.int8.onnx"), "tensorrt": ("int8-trt", "model.int8-trt.onnx")}
 
@@ -49,55 +49,33 @@ def quantise(source: Path, target: Path, frames: NDArray[np.uint8], *, symmetric
         target: The file to write.
         frames: Calibration frames, uint8 [N, H, W, 3] RGB.
         symmetric: False: unsigned or asymmetric activations, for a CPU. True: signed ones with
-            zero point 0, for TensorRT.
+            zero point 0 and half for what is not quantised, for TensorRT
+            (:mod:`.tensorrt_int8`).
     """
     # NNCF talks while it is imported and while it works, to stdout too.
     with contextlib.redirect_stdout(io.StringIO()):
         import nncf
+        from nncf.quantization import advanced_parameters as advanced
 
         nncf.set_log_level(logging.ERROR)
         presets = nncf.QuantizationPreset
+        # A CPU takes a scale per channel before depthwise convolutions, TensorRT one per tensor.
+        activations = advanced.QuantizationParameters(per_channel=False) if symmetric else None
         quantised = nncf.quantize(
             onnx.load(str(source)),
             nncf.Dataset(list(frames), lambda frame: {"image": frame[None]}),
             preset=presets.PERFORMANCE if symmetric else presets.MIXED,
             subset_size=len(frames),
             ignored_scope=nncf.IgnoredScope(names=sensitive_nodes(source)),
+            advanced_parameters=advanced.AdvancedQuantizationParameters(
+                activations_quantization_params=activations
+            ),
         )
     if symmetric:
-        make_signed(quantised)
+        quantised = for_tensorrt(quantised)
     partial = target.with_suffix(".partial")
     onnx.save(quantised, str(partial))
     partial.replace(target)
-
-
-def make_signed(model: onnx.ModelProto) -> None:
-    """Turn unsigned quantisers with zero point 0 into signed ones of the same range, in place.
-
-    The symmetric preset takes uint8 where activations are not negative; TensorRT takes int8 alone.
-    The step becomes 255 / 127 times as long.
-
-    Raises:
-        ModelError: An unsigned zero point is not 0.
-    """
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    scales, zeros = set(), set()
-    for node in model.graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            _, scale, zero = node.input
-            if tensors[zero].data_type == onnx.TensorProto.UINT8:
-                scales.add(scale)
-                zeros.add(zero)
-    for name in zeros:
-        values = onnx.numpy_helper.to_array(tensors[name])
-        if values.any():
-            raise ModelError(f"{name}: an unsigned zero point of {values}; expected 0")
-        signed = onnx.numpy_helper.from_array(values.astype(np.int8), name)
-        tensors[name].CopyFrom(signed)
-    for name in scales:
-        longer = onnx.numpy_helper.to_array(tensors[name]) * np.float32(255 / 127)
-        tensors[name].CopyFrom(onnx.numpy_helper.from_array(longer, name))
-    del model.graph.value_info[:]  # they state the old types
 
 
 def quantise_model(
@@ -131,7 +109,8 @@ def quantise_model(
         path = model.directory / name
         quantise(source, path, calibration, symmetric=target == "tensorrt")
         files[precision] = {"path": name}
-        agreement[target] = float((onnx_logits(path, check).argmax(1) == expected).mean())
+        logits = typed_logits if target == "tensorrt" else onnx_logits
+        agreement[target] = float((logits(path, check).argmax(1) == expected).mean())
     if "cpu" in targets:
         manifest["cpu_precision"] = "int8"
     manifest["files"] = files

@@ -55,7 +55,9 @@ def _emulate(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         builder,
         "_compile",
-        lambda library, path, spec, *rest: of_one_size(onnx.load(path), spec.input_size),
+        lambda library, path, content, spec, *rest: of_one_size(
+            onnx.load_model_from_string(content), spec.input_size
+        ),
     )
 
 

@@ -6,6 +6,7 @@ width are fixed, the batch is 1 to N.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,13 @@ from typing import Any
 from deeplab_rt.backends.tensorrt import engine_store, probe
 from deeplab_rt.backends.tensorrt import library as libraries
 from deeplab_rt.backends.tensorrt.engine_store import PLAIN, Engine, EngineSpec, Options, Target
+from deeplab_rt.backends.tensorrt.half import half_bytes
 from deeplab_rt.backends.tensorrt.library import Library
 from deeplab_rt.errors import EngineError, ModelError
 from deeplab_rt.files import write_atomically
 from deeplab_rt.models import OUTPUT_STRIDE, Model
+
+LOG = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
 WORKSPACE_BYTES = 1 << 30  # a cap: on Jetson it is taken from what everything else runs in
@@ -69,10 +73,35 @@ def build(
         for engine in engine_store.stored():
             if engine.spec == spec and engine.path.is_file() and not force:
                 return engine
-        content = _compile(library, model.file(spec.precision), spec, target, progress)
+        if warning := advice(spec):
+            LOG.warning(warning)
+        path, network = _network_of(model, spec.precision)
+        content = _compile(library, path, network, spec, target, progress)
         engine = engine_store.save(spec, content)
     engine_store.prune(spec)
     return engine
+
+
+def advice(spec: EngineSpec) -> str | None:
+    """What whoever asked for this engine should know before waiting for it; None for nothing."""
+    if spec.precision == "int8-trt" and spec.target.library == "tensorrt_rtx":
+        return (
+            "TensorRT-RTX runs INT8 convolutions with float outputs, so that an int8 engine moves more "
+            "bytes than an fp16 one; nobody has measured it faster: take --precision fp16"
+        )
+    return None
+
+
+def _network_of(model: Model, precision: str) -> tuple[Path, bytes]:
+    """The file behind a form of the network, and the typed ONNX, derived where no file has it.
+
+    Raises:
+        ModelError: the file is missing, corrupt or cannot be had in half.
+    """
+    source = engine_store.source_precision(model, precision)
+    path = model.file(source)
+    content = path.read_bytes()
+    return path, content if source == precision else half_bytes(content, str(path))
 
 
 def targets(library: Library) -> dict[str, str]:
@@ -92,9 +121,14 @@ def _capability_of(library: Library, target: str) -> str:
 
 
 def _compile(
-    library: Library, path: Path, spec: EngineSpec, target: str | None, progress: Progress
+    library: Library,
+    path: Path,
+    content: bytes,
+    spec: EngineSpec,
+    target: str | None,
+    progress: Progress,
 ) -> bytes:
-    """The serialised engine of an ONNX file."""
+    """The serialised engine of a typed ONNX network; ``path`` is named in messages."""
     trt = library.module
     log_path = (engine_store.engines_dir() / spec.file_name).with_suffix(".log")
     log = libraries.make_log(library, log_path)
@@ -103,7 +137,7 @@ def _compile(
         typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
         network = builder.create_network(typed)
         parser = trt.OnnxParser(network, log)
-        if not parser.parse_from_file(str(path)):
+        if not parser.parse(content):
             reason = log.reason()
             if parser.num_errors:
                 error = parser.get_error(0)
@@ -116,17 +150,17 @@ def _compile(
         monitor = _make_monitor(trt, progress)
         config.progress_monitor = monitor
         timings = _use_timing_cache(library, config, spec.target)
-        content = builder.build_serialized_network(network, config)
+        engine = builder.build_serialized_network(network, config)
         if monitor.stopped is not None:
             raise monitor.stopped
-        if content is None:
+        if engine is None:
             raise EngineError(
                 f"{library} cannot build an engine from {path}: {log.reason()} (the whole log is in "
                 f"{log_path})"
             )
         if timings is not None:
             write_atomically(timings, bytes(config.get_timing_cache().serialize()))
-        return bytes(content)
+        return bytes(engine)
     finally:
         log.close()
 

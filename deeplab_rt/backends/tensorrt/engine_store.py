@@ -78,8 +78,8 @@ class EngineSpec:
 
     Attributes:
         model: its name.
-        onnx_sha256: of the model file, in hex.
-        precision: of the model file: ``fp32``, ``fp16`` or ``int8-trt``.
+        onnx_sha256: of the model file that it is made from, in hex.
+        precision: of the network's types: ``fp32``, ``fp16`` or ``int8-trt``.
         input_size: (height, width) of the network's input in pixels.
         max_batch: the engine takes 1 to this many frames at once.
         target: the machine.
@@ -142,28 +142,36 @@ def engines_dir() -> Path:
     return cache_dir() / "engines"
 
 
-def file_precision(model: Model, precision: str) -> str:
-    """The model file that a precision means on TensorRT.
+def file_precision(model: Model, precision: str, library: str = "tensorrt") -> str:
+    """The form of a model that a precision means on TensorRT: ``fp32``, ``fp16`` or ``int8-trt``.
 
-    ``auto`` is the manifest's ``gpu_precision``, else fp16 where the model ships it, else fp32.
-    ``int8`` is the file with symmetric Q/DQ, ``int8-trt``.
+    ``auto`` is the manifest's ``gpu_precision``, else fp16. On TensorRT-RTX ``auto`` is never int8:
+    there every INT8 convolution puts out float, and the engine moves more bytes than fp16's. fp16
+    needs no file of its own, it is derived from the fp32 file. ``int8`` is the file with symmetric
+    Q/DQ, ``int8-trt``.
 
     Raises:
         ModelError: TensorRT has no such precision, or the model has no such file.
     """
     if precision == "auto":
-        default = "fp16" if "fp16" in model.files else "fp32"
-        precision = str(model.manifest.get("gpu_precision", default))
+        precision = str(model.manifest.get("gpu_precision", "fp16"))
+        if precision == "int8" and library == "tensorrt_rtx":
+            precision = "fp16"
     if precision not in GPU_PRECISIONS:
         raise ModelError(
             f"precision {precision!r} is not one of auto, {', '.join(GPU_PRECISIONS)} on TensorRT"
         )
     name = "int8-trt" if precision == "int8" else precision
-    if name not in model.files:
+    if source_precision(model, name) not in model.files:
         raise ModelError(
             f"model {model.name!r} has no {name} file for TensorRT; it has: {', '.join(model.files)}"
         )
     return name
+
+
+def source_precision(model: Model, name: str) -> str:
+    """The file that a form of the network is made from: fp16 from fp32 where no fp16 file ships."""
+    return "fp32" if name == "fp16" and "fp16" not in model.files else name
 
 
 def spec_of(
@@ -179,11 +187,12 @@ def spec_of(
     Raises:
         ModelError: the model has no such precision, or does not take the size.
     """
-    name = file_precision(model, precision)
+    name = file_precision(model, precision, target.library)
+    sha256 = model.files[source_precision(model, name)][1]
     size = check_input_size(input_size or model.input_size)
     if not 1 <= max_batch <= 64:
         raise ModelError(f"a batch of {max_batch} frames: expected 1 to 64")
-    return EngineSpec(model.name, model.files[name][1], name, size, max_batch, target, options)
+    return EngineSpec(model.name, sha256, name, size, max_batch, target, options)
 
 
 def build_command(model: Model, spec: EngineSpec) -> str:

@@ -36,7 +36,7 @@ def test_builds_ahead_of_time_and_says_where(
     (engine,) = engine_store.stored()
     assert Path(result["engine"]) == engine.path and engine.path.is_file()
     assert (result["input_size"], result["max_batch"]) == ([96, 64], 2)
-    assert (result["precision"], result["built"]) == ("fp32", True)
+    assert (result["precision"], result["built"]) == ("fp16", True)
     assert result["target"].startswith("any GPU (8.9) with TensorRT-RTX")
     assert result["bytes"] == engine.path.stat().st_size
     assert "build: 0 %" in err and "build: 80 %" in err

@@ -59,7 +59,7 @@ def test_command_has_what_differs_from_the_default(
 ) -> None:
     spec = engine_store.spec_of(palette_model, "auto", size, batch, ORIN)
     assert engine_store.build_command(palette_model, spec) == (
-        f"deeplab_rt build --model {palette_model.directory} --precision fp32{flags}"
+        f"deeplab_rt build --model {palette_model.directory} --precision fp16{flags}"
     )
 
 
@@ -211,6 +211,10 @@ def test_precisions_of_the_model_files(palette_model: Model, tmp_path: Path) -> 
     ]
     chosen = write_manifest(tmp_path, {**model.manifest, "gpu_precision": "int8"})
     assert engine_store.file_precision(chosen, "auto") == "int8-trt"
+    assert engine_store.file_precision(chosen, "auto", "tensorrt_rtx") == "fp16"
+    assert engine_store.file_precision(chosen, "int8", "tensorrt_rtx") == "int8-trt"
+    assert engine_store.file_precision(palette_model, "auto") == "fp16"  # derived
+    assert engine_store.source_precision(palette_model, "fp16") == "fp32"
     with pytest.raises(ModelError, match="has no int8-trt file for TensorRT; it has: fp32"):
         engine_store.file_precision(palette_model, "int8")
     with pytest.raises(ModelError, match="'bf16' is not one of auto, fp32, fp16, int8"):

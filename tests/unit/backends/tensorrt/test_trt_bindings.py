@@ -144,7 +144,7 @@ def test_names_are_collected() -> None:
         "Builder", "Builder.create_network", "BuilderFlag.GPU_FALLBACK", "DataType.HALF",
         "IBuilderConfig.set_memory_pool_limit", "IExecutionContext.execute_async_v3",
         "IExecutionContext.set_tensor_address", "ICudaEngine.get_tensor_dtype",
-        "NetworkDefinitionCreationFlag.STRONGLY_TYPED", "OnnxParser.parse_from_file",
+        "NetworkDefinitionCreationFlag.STRONGLY_TYPED", "OnnxParser.parse",
         "Runtime.deserialize_cuda_engine", "IProgressMonitor", "ILogger", "ITensor.shape",
     } <= names  # fmt: skip
     assert {"cuLaunchKernel", "cuMemHostAlloc", "cuGraphInstantiate"} <= cuda_names("driver")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +14,26 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from typed_networks import int8_chain
 
 from deeplab_rt.backends.tensorrt import builder, engine_store, library
 from deeplab_rt.backends.tensorrt.builder import build
 from deeplab_rt.backends.tensorrt.engine_store import Engine, Options
+from deeplab_rt.backends.tensorrt.inspection import Layer, Tensor, layers_of_log, summary
 from deeplab_rt.errors import BackendError, EngineError, ModelError
 from deeplab_rt.models import Model, load_model, model_names, write_manifest
+from deeplab_rt.options import GPU_PRECISIONS
 
 pytest.importorskip(
     "tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx"
 )
 
 TARGETS = ("SM86", "SM89")
-GPU_PRECISIONS = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-trt"}
 SHIPPED = [
     (name, precision)
     for name in model_names()
-    for precision, file in GPU_PRECISIONS.items()
-    if file in load_model(name).files
+    for precision in GPU_PRECISIONS
+    if precision != "int8" or "int8-trt" in load_model(name).files
 ]
 
 
@@ -42,51 +42,13 @@ def _own_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEEPLAB_RT_CACHE", str(tmp_path / "cache"))
 
 
-@dataclass
-class Tensor:
-    name: str
-    shape: list[int]
-    type: str
-
-
-@dataclass
-class Layer:
-    """One layer of the built engine, as the builder's log describes it."""
-
-    name: str
-    kind: str
-    inputs: list[Tensor]
-    constants: list[Tensor]
-    outputs: list[Tensor]
-
-
 def layers_of(engine: Engine) -> list[Layer]:
     """Read them from the log that the build left beside the engine."""
-    text = engine.path.with_suffix(".log").read_text(encoding="utf-8")
-    layers = []
-    for line in text.partition("Layers:\n")[2].splitlines():
-        head = re.match(r"Name: (.*?), LayerType: (\w+), ", line)
-        if not head:
-            break
-        parts = [
-            [
-                Tensor(name, json.loads(shape), kind)
-                for name, shape, kind in re.findall(
-                    r"Name: (\S+), Dimensions: (\[[-\d,]*\]).*?Datatype: (\w+)", part
-                )
-            ]
-            for part in re.search(
-                r"Inputs: \[(.*?)\](?:, Constants: \[(.*?)\])?, Outputs: \[(.*?)\], TacticName",
-                line,
-            ).groups("")  # type: ignore[union-attr]
-        ]
-        layers.append(Layer(head[1], head[2], *parts))
-    assert layers, "the builder's log names no layers"
-    return layers
+    return layers_of_log(engine.path.with_suffix(".log"))
 
 
 def convolutions(layers: list[Layer]) -> list[Layer]:
-    return [layer for layer in layers if layer.kind == "correlation"]
+    return [layer for layer in layers if layer.is_convolution]
 
 
 def the_tensor(layers: list[Layer], name: str) -> Tensor:
@@ -105,7 +67,7 @@ def test_small_network_is_built(typed_model: Model, precision: str, target: str)
     assert len(engine.read()) > 1000
     layers = layers_of(engine)
     image, logits = the_tensor(layers, "image"), the_tensor(layers, "logits")
-    assert (image.shape, image.type) == ([1, 96, 128, 3], "UInt8")
+    assert (image.shape, image.type) == ((1, 96, 128, 3), "UInt8")
     assert np.prod(logits.shape) == 11 * 24 * 32  # a layer may see the grid as one row
     assert logits.type == ("Half" if precision == "fp16" else "Float")
 
@@ -120,15 +82,14 @@ def test_shipped_models_are_built_in_the_types_of_their_files(
     layers = layers_of(engine)
     height, width = model.input_size
     image, logits = the_tensor(layers, "image"), the_tensor(layers, "logits")
-    assert (image.shape, image.type) == ([1, height, width, 3], "UInt8")
-    assert logits.shape == [1, len(model.labels), height // 4, width // 4]
+    assert (image.shape, image.type) == ((1, height, width, 3), "UInt8")
+    assert logits.shape == (1, len(model.labels), height // 4, width // 4)
     assert logits.type in ("Half", "Float")
     layers = convolutions(layers)
     assert len(layers) > 40  # of an encoder, the pyramid and a decoder
     wanted = {"fp32": {"Float"}, "fp16": {"Half"}}.get(precision)
     if wanted is None:
-        # TensorRT-RTX gives INT8 to some convolutions only; TensorRT proper decides for itself.
-        assert any(t.type == "Int8" for layer in layers for t in layer.inputs)
+        check_int8(model, layers)
         return
     for layer in layers:
         weights = [t for t in layer.constants if len(t.shape) == 4]
@@ -136,10 +97,89 @@ def test_shipped_models_are_built_in_the_types_of_their_files(
         assert types == wanted, f"{layer.name}: {types}"
 
 
+def check_int8(model: Model, layers: list[Layer]) -> None:
+    """Every convolution but the classifier reads int8, which is all that TensorRT-RTX can show."""
+    network = onnx.load(model.file("int8-trt"))
+    scales = {n.input[1] for n in network.graph.node if n.op_type == "DequantizeLinear"}
+    kinds = {t.data_type for t in network.graph.initializer if t.name in scales}
+    if onnx.TensorProto.FLOAT in kinds:
+        pytest.skip(f"{model.name} was quantised with float scales: `deeplab_rt quantize` anew")
+    ours = [layer.types for layer in convolutions(layers)]
+    assert ours.count("Half -> Half") == 1, "the classifier"
+    assert ours.count("Int8 -> Float") == len(ours) - 1, "TensorRT-RTX has learnt to put out INT8"
+
+
 @pytest.mark.skipif(not SHIPPED, reason="no model is shipped")
-@pytest.mark.parametrize(
-    "name", [name for name in model_names() if "fp16" in load_model(name).files]
-)
+def test_what_int8_moves_on_rtx_and_what_fp16_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shipped network, quantised as `deeplab_rt quantize` does it, against fp16.
+
+    On TensorRT-RTX it loses: see the next test for why. The figures are printed, and this fails
+    when they turn, since then `auto` may take int8 there.
+    """
+    from deeplab_rt.network.export import synthetic_frames
+    from deeplab_rt.network.quantisation import quantise
+
+    model = load_model()
+    figures = {}
+    for precision in ("fp16", "int8"):
+        if precision == "int8":
+            frames = synthetic_frames((96, 128), 4)
+            quantise(model.file("fp32"), tmp_path / "q.onnx", frames, symmetric=True)
+            files = {"int8-trt": {"path": "q.onnx"}}
+            model = write_manifest(tmp_path, {**model.manifest, "name": "q", "files": files})
+        layers = layers_of(build(model, precision, target="SM86"))
+        figures[precision] = summary(layers)
+        if precision == "int8":
+            types = [layer.types for layer in convolutions(layers)]
+            assert types.count("Half -> Half") == 1, "the classifier"
+            assert types.count("Int8 -> Float") == len(types) - 1
+    with capsys.disabled():
+        for precision, one in figures.items():
+            moved = one["bytes_moved"] / 1e6
+            print(f"\n{precision} on SM86: {one['layers']} layers, {moved:.1f} MB moved", end="")
+    assert figures["int8"]["bytes_moved"] > figures["fp16"]["bytes_moved"]
+
+
+@pytest.mark.parametrize("activation", [None, "Relu"])
+@pytest.mark.parametrize("half", [True, False])
+def test_rtx_puts_out_float_from_the_plainest_int8_convolution(
+    tmp_path: Path, half: bool, activation: str | None
+) -> None:
+    """Quantiser, convolution, quantiser, four times, as NVIDIA's documents have it: a limit of RTX.
+
+    TensorRT proper fuses the quantiser behind a convolution (its documents); nobody has looked here.
+    """
+    (tmp_path / "chain.onnx").write_bytes(int8_chain(half, activation).SerializeToString())
+    labels = [{"id": i + 1, "name": str(i), "color": [i, i, i], "groups": []} for i in range(11)]
+    manifest = {"labels": labels, "input": {"height": 96, "width": 128}}
+    files = {"int8-trt": {"path": "chain.onnx"}}
+    model = write_manifest(tmp_path, {**manifest, "files": files})
+    layers = layers_of(build(model, "int8", target="SM86"))
+    assert [layer.types for layer in convolutions(layers)].count("Int8 -> Float") == 4
+
+
+def test_int8_on_rtx_is_warned_of(typed_model: Model, caplog: pytest.LogCaptureFixture) -> None:
+    build(typed_model, "fp16", target="SM86")
+    assert not caplog.records
+    build(typed_model, "int8", target="SM86")
+    (record,) = caplog.records
+    assert "more bytes than an fp16 one" in record.message and "--precision fp16" in record.message
+
+
+def test_fp16_is_derived_where_no_file_ships(typed_model: Model, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(typed_model.file("fp32").read_bytes())
+    files = {"fp32": {"path": "model.onnx"}}
+    model = write_manifest(tmp_path, {**typed_model.manifest, "files": files})
+    engine = build(model, "auto", target="SM86")
+    assert engine.spec.precision == "fp16"
+    assert engine.spec.onnx_sha256 == model.files["fp32"][1]
+    assert the_tensor(layers_of(engine), "logits").type == "Half"
+
+
+@pytest.mark.skipif(not SHIPPED, reason="no model is shipped")
+@pytest.mark.parametrize("name", model_names())
 def test_shipped_half_models_stay_far_from_overflow(name: str, camvid_val: Path) -> None:
     """Every tensor of the fp32 network on real frames, against the largest half, 65504.
 
@@ -177,8 +217,8 @@ def test_a_batch_is_a_profile(typed_model: Model) -> None:
     engine = build(typed_model, "fp32", max_batch=3, target="SM86")
     assert engine.spec.max_batch == 3 and "-b3-" in engine.path.name
     layers = layers_of(engine)
-    assert the_tensor(layers, "image").shape == [-1, 96, 128, 3]
-    assert the_tensor(layers, "logits").shape[:2] == [-1, 11]
+    assert the_tensor(layers, "image").shape == (-1, 96, 128, 3)
+    assert the_tensor(layers, "logits").shape[:2] == (-1, 11)
 
 
 def test_progress_rises_to_the_end(typed_model: Model) -> None:
@@ -232,7 +272,9 @@ def test_timing_cache_is_kept(typed_model: Model) -> None:
     path = typed_model.file("fp32")
     for _ in range(2):
         with pytest.warns(DeprecationWarning, match="no-ops"):
-            builder._compile(posing, path, spec, "SM86", lambda phase, done: None)
+            builder._compile(
+                posing, path, path.read_bytes(), spec, "SM86", lambda phase, done: None
+            )
     (cache,) = engine_store.engines_dir().glob("timings-*.cache")
     assert cache.name == f"timings-{rtx.version}-Some_GPU_1-8.6.cache"
 

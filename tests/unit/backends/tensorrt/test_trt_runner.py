@@ -581,7 +581,7 @@ def test_a_precision_of_the_gpu_alone_says_what_the_gpu_lacks(
     driver: ctypes.CDLL, tensorrt: Any, palette_model: Model
 ) -> None:
     with pytest.raises(
-        BackendError, match=r"fp16 is for a GPU, and TensorRT cannot run.*no fp16 file"
+        BackendError, match=r"fp16 is for a GPU, and TensorRT cannot run.*no engine of palette"
     ):
         open_backend(palette_model, "auto", "fp16")
 

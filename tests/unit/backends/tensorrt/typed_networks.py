@@ -80,6 +80,44 @@ def as_int8(network: onnx.ModelProto) -> onnx.ModelProto:
     return network
 
 
+def int8_chain(half: bool, activation: str | None) -> onnx.ModelProto:
+    """Four dense convolutions with quantisers between, the plainest network that INT8 is made for."""
+    helper, channels = onnx.helper, 64
+    real, kind = (np.float16, TensorProto.FLOAT16) if half else (np.float32, TensorProto.FLOAT)
+    rng, constants, nodes = np.random.default_rng(0), [], []
+
+    def constant(name: str, values: object) -> str:
+        constants.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def node(op: str, inputs: list[str], output: str, **attributes: object) -> str:
+        nodes.append(helper.make_node(op, inputs, [output], **attributes))
+        return output
+
+    scale, zero = constant("scale", real(0.05)), constant("zero", np.int8(0))
+    weight_scale = constant("weight_scale", np.full(channels, 0.01, real))
+    weight_zero = constant("weight_zero", np.zeros(channels, np.int8))
+    stem = constant("stem", rng.normal(0, 0.1, (channels, 3, 4, 4)).astype(real))
+    at = node("Transpose", [node("Cast", ["image"], "cast", to=kind)], "planes", perm=[0, 3, 1, 2])
+    at = node("Conv", [at, stem], "first", strides=[4, 4])
+    for i in range(4):
+        weight = constant(
+            f"w{i}", rng.integers(-127, 127, (channels, channels, 3, 3)).astype(np.int8)
+        )
+        at = node("QuantizeLinear", [at, scale, zero], f"q{i}")
+        at = node("DequantizeLinear", [at, scale, zero], f"dq{i}")
+        weight = node("DequantizeLinear", [weight, weight_scale, weight_zero], f"wdq{i}", axis=0)
+        at = node("Conv", [at, weight], f"conv{i}", pads=[1] * 4)
+        if activation:
+            at = node(activation, [at], f"act{i}")
+    last = constant("last", rng.normal(0, 0.1, (11, channels, 1, 1)).astype(real))
+    node("Conv", [at, last], "logits")
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w", 3])
+    logits = helper.make_tensor_value_info("logits", kind, ["n", 11, "hh", "ww"])
+    graph = helper.make_graph(nodes, "chain", [image], [logits], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)])
+
+
 def of_one_size(network: onnx.ModelProto, size: tuple[int, int]) -> bytes:
     """A network for any number of frames of one (height, width), as a builder makes it."""
     height, width = size

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from deeplab_rt.errors import FrameError
-from deeplab_rt.frame import MAX_PIXELS, Channels, check_size
+from deeplab_rt.frame import MAX_PIXELS, Channels, Frame, check_size
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,43 @@ _ENCODINGS: dict[str, _Encoding] = {
 ENCODINGS = tuple(_ENCODINGS)
 
 
-def check_image(msg: Any, max_pixels: int = MAX_PIXELS) -> None:
-    """Whether :func:`decode_image` will take a message, without decoding it.
+def check_message(msg: Any, max_pixels: int = MAX_PIXELS) -> None:
+    """Whether :func:`decode_message` will take a message, without decoding it.
 
     Raises:
-        FrameError: as ``decode_image`` does.
+        FrameError: as ``decode_message`` does, but for compressed data that is corrupt inside.
     """
-    _check_image(msg, max_pixels)
+    if hasattr(msg, "encoding"):
+        _check_image(msg, max_pixels)
+    else:
+        _check_compressed(msg, max_pixels)
+
+
+def decode_message(msg: Any, camera: str = "", max_pixels: int = MAX_PIXELS) -> Frame:
+    """The frame of a ``sensor_msgs/Image`` or ``sensor_msgs/CompressedImage``, under its header.
+
+    Args:
+        msg: the message.
+        camera: the camera's name; empty for the only one.
+        max_pixels: the largest width x height that is taken.
+
+    Raises:
+        FrameError: as :func:`decode_image` and :func:`decode_compressed` do.
+    """
+    decode = decode_image if hasattr(msg, "encoding") else decode_compressed
+    image, channels = decode(msg, max_pixels)
+    return Frame(
+        image,
+        stamp_ns=stamp_ns_of(msg.header),
+        frame_id=msg.header.frame_id,
+        channels=channels,
+        camera=camera,
+    )
+
+
+def stamp_ns_of(header: Any) -> int:
+    """The stamp of a ``std_msgs/Header`` in nanoseconds."""
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
 
 
 def decode_image(msg: Any, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Channels]:
@@ -140,15 +170,6 @@ def _check_image(msg: Any, max_pixels: int) -> tuple[_Encoding, tuple[int, int, 
             f"data of {len(data)} bytes is shorter than {rows} rows x step {step} = {rows * step}"
         )
     return encoding, (rows, width, step), data
-
-
-def check_compressed(msg: Any, max_pixels: int = MAX_PIXELS) -> None:
-    """Whether the header of a JPEG or PNG is sound, without decoding it.
-
-    Raises:
-        FrameError: as :func:`decode_compressed` does, but for data that is corrupt inside.
-    """
-    _check_compressed(msg, max_pixels)
 
 
 def decode_compressed(msg: Any, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Channels]:

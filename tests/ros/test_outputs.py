@@ -5,47 +5,74 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from deeplab_rt.errors import FrameError
+from deeplab_rt.frame import Frame
+from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
-from deeplab_rt.ros import outputs
+from deeplab_rt.ros.cdr import serialise_image
+from deeplab_rt.ros.ground_output import ParameterPose
+from deeplab_rt.ros.outputs import OUTPUTS, CameraOutputs, FrameResult, Output
+from deeplab_rt.ros.parameters import Settings
 from tests.ros.peer import Peer, wait_for
 
 
-def test_a_mask_that_nobody_listens_to_is_not_serialised(
-    peer: Peer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def result_of(labels: LabelSet) -> FrameResult:
+    masks = Masks(*(np.full((4, 6), value, np.uint8) for value in (3, 255, 7)))
+    frame, settings = Frame(np.zeros((4, 6, 3), np.uint8)), Settings()
+    poses = ParameterPose(lambda: settings)
+    return FrameResult(Header(frame_id="front"), frame, masks, labels, None, settings, poses)
+
+
+def test_output_is_made_only_while_somebody_listens(peer: Peer, camvid11: LabelSet) -> None:
     made: list[np.ndarray] = []
-    serialise = outputs.serialise_image
 
-    def counted(header: Any, image: np.ndarray, encoding: str) -> bytes:
-        made.append(image)
-        return serialise(header, image, encoding)
+    def make(result: FrameResult) -> bytes:
+        made.append(result.masks.drivable)
+        return serialise_image(result.header, result.masks.drivable, "mono8")
 
-    monkeypatch.setattr(outputs, "serialise_image", counted)
+    def fail(result: FrameResult) -> Any:
+        raise FrameError("it cannot be made")
+
+    outputs = (
+        Output("drivable_mask", Image, make),
+        Output("broken", Image, fail),
+        Output("unwanted", Image, make, lambda settings: settings.publish_grid),
+    )
     node = LifecycleNode("segmenter", context=peer.context)
     try:
-        camera = outputs.CameraOutputs(node, "", lambda line: None)
+        camera = CameraOutputs(node, "", lambda line: None, outputs)
         node.trigger_configure()
         node.trigger_activate()
-        masks = Masks(*(np.full((4, 6), value, np.uint8) for value in (3, 255, 7)))
-        header = Header(frame_id="front")
-        camera.publish_masks(masks, header, None)
+        camera.activate(Settings())
+        result = result_of(camvid11)
+        assert camera.publish(result) == []
         assert made == []
-        topic = "/segmenter/drivable_mask"
-        peer.listen(topic)
-        publisher = camera._images["drivable_mask"]
-        wait_for(lambda: publisher.get_subscription_count() == 1, "a subscriber")
-        camera.publish_masks(masks, header, None)
-        assert len(made) == 1
-        assert made[0] is masks.drivable
-        wait_for(lambda: len(peer.received[topic]) == 1, "the mask")
-        (message,) = peer.received[topic]
+        topics = ["/segmenter/broken", "/segmenter/drivable_mask"]
+        for topic in topics:
+            peer.listen(topic)
+        errors: list[FrameError] = []
+
+        def published() -> bool:
+            errors.extend(camera.publish(result))
+            return bool(errors and peer.received[topics[1]])
+
+        wait_for(published, "the mask, in spite of the other output")
+        assert str(errors[0]) == "it cannot be made"
+        assert made[0] is result.masks.drivable
+        message = peer.received[topics[1]][0]
         assert (message.header.frame_id, message.encoding) == ("front", "mono8")
         assert (message.height, message.width, message.step) == (4, 6, 6)
-        assert bytes(message.data) == masks.drivable.tobytes()
+        assert bytes(message.data) == result.masks.drivable.tobytes()
+        assert not peer.node.count_publishers("/segmenter/unwanted")
         camera.close()
     finally:
         node.destroy_node()
+
+
+def test_outputs_are_named_once() -> None:
+    names = [output.name for output in OUTPUTS]
+    assert len(set(names)) == len(names)

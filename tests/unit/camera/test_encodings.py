@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplab_rt.camera.encodings import ENCODINGS, decode_compressed, decode_image, fill_image
+from deeplab_rt.camera.encodings import (
+    ENCODINGS,
+    check_message,
+    decode_compressed,
+    decode_image,
+    decode_message,
+    fill_image,
+)
 from deeplab_rt.errors import FrameError
 
 PATTERNS = {  # which colour (0 blue, 1 green, 2 red) lies at [row % 2][column % 2]
@@ -221,3 +228,24 @@ def test_fill_image_takes_a_strided_array() -> None:
     msg = messages.Image()
     fill_image(msg, picture, "mono8")
     assert bytes(msg.data) == picture.tobytes()
+
+
+def test_message_becomes_a_frame_under_its_header() -> None:
+    header = SimpleNamespace(stamp=SimpleNamespace(sec=3, nanosec=7), frame_id="front_optical")
+    msg = message(bytes(range(36)), 3, 4, "rgb8", 12)
+    msg.header = header
+    check_message(msg)
+    frame = decode_message(msg, "front")
+    assert (frame.stamp_ns, frame.frame_id, frame.camera) == (
+        3_000_000_007,
+        "front_optical",
+        "front",
+    )
+    assert (frame.channels, frame.size) == ("rgb", (3, 4))
+    jpeg = cv2.imencode(".jpg", np.zeros((8, 16, 3), np.uint8))[1].tobytes()
+    packed = SimpleNamespace(data=jpeg, format="", header=header)
+    check_message(packed)
+    assert decode_message(packed).size == (8, 16)
+    packed.data = jpeg[:30]
+    with pytest.raises(FrameError, match="cut off"):
+        check_message(packed)

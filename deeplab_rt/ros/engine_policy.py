@@ -1,59 +1,38 @@
-"""The loaded model of the node: opened as ``engine_policy`` says, changed while running, judged."""
+"""The Segmenter of the node's parameters, opened as ``engine_policy`` says."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable
 
 from deeplab_rt.errors import BackendError, DeeplabError, EngineError
-from deeplab_rt.frame_buffer import LatestFrameBuffer
-from deeplab_rt.labels import LabelSet
 from deeplab_rt.options import CPU_PRECISIONS
-from deeplab_rt.ros.diagnostics import ERROR, WARN, Status
+from deeplab_rt.ros.diagnostics import WARN, Status
 from deeplab_rt.ros.engine_build import EngineBuild
 from deeplab_rt.ros.parameters import ParameterError, Settings
 from deeplab_rt.segmenter import Segmenter, check_mask_size
-from deeplab_rt.worker import InferenceThread
-
-T = TypeVar("T")
+from deeplab_rt.worker import InferenceWorker
 
 
-class Engine(Generic[T]):
-    """A Segmenter in its thread and, while one is built, the engine that will take its place."""
+class EnginePolicy:
+    """Opens a worker's Segmenter and, where an engine is missing, has it built and taken over."""
 
     def __init__(
-        self,
-        settings: Settings,
-        frames: LatestFrameBuffer[T],
-        process: Callable[[Segmenter, Sequence[tuple[int, T]]], None],
-        failed: Callable[[], None],
-        log: Callable[[str], None],
+        self, settings: Settings, worker: InferenceWorker, log: Callable[[str], None]
     ) -> None:
         """Nothing is loaded before :meth:`open`.
 
         Args:
             settings: the parameters.
-            frames: where frames wait.
-            process: as of :class:`~.inference.InferenceThread`.
-            failed: called in the inference thread when ``process`` has raised; :attr:`failure`
-                then says what.
+            worker: gets the Segmenter.
             log: takes a line about a build.
         """
         self._settings = settings
-        self._thread = InferenceThread(frames, process, self._on_failed)
-        self._tell_failed = failed
+        self._worker = worker
         self._log = log
         self._build: EngineBuild | None = None
         self._swapping = False
-        self.failure: Exception | None = None
-
-    @property
-    def segmenter(self) -> Segmenter:
-        """The one that serves; there is one from :meth:`open` to :meth:`close`."""
-        assert self._thread.segmenter is not None
-        return self._thread.segmenter
 
     def open(self, stopping: threading.Event) -> None:
         """Open the backend that was asked for; of a missing engine make what the policy says.
@@ -66,10 +45,10 @@ class Engine(Generic[T]):
         """
         settings = self._settings
         if settings.backend == "cpu":
-            self._thread.open(lambda: self._make("cpu"))
+            self._worker.open(lambda: self._make("cpu"))
             return
         try:
-            self._thread.open(lambda: self._make("tensorrt"))
+            self._worker.open(lambda: self._make("tensorrt"))
             return
         except EngineError as error:  # the machine can run one, and has none
             if settings.engine_policy == "require":
@@ -78,11 +57,11 @@ class Engine(Generic[T]):
         except DeeplabError:
             if settings.backend == "tensorrt":
                 raise
-            self._thread.open(lambda: self._make("auto"))
+            self._worker.open(lambda: self._make("auto"))
             return
         self._build = EngineBuild(settings, self._log)
         if settings.engine_policy == "cpu_while_building":
-            self._thread.open(lambda: self._make("cpu"))
+            self._worker.open(lambda: self._make("cpu"))
             return
         while self._build.running:
             if stopping.is_set():
@@ -91,7 +70,7 @@ class Engine(Generic[T]):
         if self._build.failure is not None:
             raise EngineError(f"the engine build failed: {self._build.failure}")
         self._build = None
-        self._thread.open(lambda: self._make("tensorrt"))
+        self._worker.open(lambda: self._make("tensorrt"))
 
     def apply(self, settings: Settings) -> None:
         """Take over what may change while running.
@@ -99,7 +78,7 @@ class Engine(Generic[T]):
         Raises:
             DeeplabError: as :func:`apply` does; nothing was changed.
         """
-        apply(settings, self.segmenter)
+        apply(settings, self._worker.segmenter)
         self._settings = settings
 
     def watch(self) -> None:
@@ -108,36 +87,23 @@ class Engine(Generic[T]):
         if build is None or build.running or build.failure is not None or self._swapping:
             return
         self._swapping = True
-        self._thread.reopen(lambda: self._make("tensorrt"), self._on_swapped)
+        self._worker.swap(lambda: self._make("tensorrt"), self._on_swapped)
 
-    def close(self, timeout: float) -> bool:
-        """Free everything; False if the thread has not ended in time."""
+    def close(self) -> None:
+        """End a build that is running."""
         if self._build is not None:
             self._build.close()
-        return self._thread.close(timeout)
 
     def report(self, status: Status) -> None:
-        """Add to a status what runs, and whether that is what was asked for."""
-        info, build = self.segmenter.info, self._build
-        if self.failure is not None:
-            status.add_problem(ERROR, f"the backend failed: {self.failure}")
+        """Add to a status whether what runs is what was asked for."""
+        build = self._build
         if build is not None and build.failure is not None:
             status.add_problem(WARN, f"the CPU serves: the engine build failed: {build.failure}")
         elif build is not None:
             status.add_problem(WARN, "the CPU serves while the TensorRT engine is built")
-        status.values |= {
-            "model": self.segmenter.model.name,
-            "backend": info.name,
-            "version": info.version,
-            "device": info.device,
-            "precision": info.precision,
-            "input": str(info.input_size),
-            "reason": self.segmenter.reason,
-            **{name: str(value) for name, value in info.details.items()},
-        }
 
     def _make(self, backend: str) -> Segmenter:
-        """In the inference thread."""
+        """In the worker's thread."""
         settings = self._settings
         precision = settings.precision
         if backend == "cpu" and settings.backend != "cpu" and precision not in CPU_PRECISIONS:
@@ -157,17 +123,12 @@ class Engine(Generic[T]):
         return segmenter
 
     def _on_swapped(self, error: Exception | None) -> None:
-        """In the inference thread."""
+        """In the worker's thread."""
         if error is None:
             self._build = None
             self._log("the engine is built: TensorRT has taken over from the CPU")
         else:
             self._log(f"the engine is built but cannot be used, the CPU goes on: {error}")
-
-    def _on_failed(self, error: Exception) -> None:
-        """In the inference thread."""
-        self.failure = error
-        self._tell_failed()
 
 
 def apply(settings: Settings, segmenter: Segmenter) -> None:
@@ -177,7 +138,7 @@ def apply(settings: Settings, segmenter: Segmenter) -> None:
         DeeplabError: the model does not know a class name, or a class would be both drivable and an
             object; nothing was changed.
     """
-    labels: LabelSet = segmenter.model.labels.regrouped(
+    labels = segmenter.model.labels.regrouped(
         settings.drivable_classes or None, settings.object_classes or None
     )
     both = [label.name for label in labels.labels if {"drivable", "objects"} <= label.groups]

@@ -1,4 +1,4 @@
-"""The node's engine: the policies of a machine with a GPU, and a build beside the node.
+"""What ``engine_policy`` says on a machine with a GPU, and a build beside the node.
 
 The GPU is played: where TensorRT would be opened stands ``FakeGpu``, which runs on the CPU once its
 "engine" is there. The processes that build it, or fail to, are real.
@@ -21,46 +21,59 @@ import pytest
 from deeplab_rt.backends import choice
 from deeplab_rt.backends.openvino import OpenVINOBackend
 from deeplab_rt.backends.tensorrt import probe
-from deeplab_rt.errors import BackendError, EngineError, LabelError
-from deeplab_rt.frame_buffer import LatestFrameBuffer
+from deeplab_rt.errors import BackendError, EngineError, FrameError, LabelError
+from deeplab_rt.frame import Frame
+from deeplab_rt.masks import Masks
 from deeplab_rt.models import Model
 from deeplab_rt.ros import engine_build
 from deeplab_rt.ros.diagnostics import OK, WARN, Status
-from deeplab_rt.ros.engine import Engine
 from deeplab_rt.ros.engine_build import EngineBuild, build_command
+from deeplab_rt.ros.engine_policy import EnginePolicy
 from deeplab_rt.ros.parameters import Settings
+from deeplab_rt.worker import InferenceWorker
 
 
 class Harness:
-    """An engine, what it has logged, and the masks that it has made."""
+    """A worker and its policy, what it has logged, and which backends have made masks."""
 
     def __init__(self, model: Model, **parameters: Any) -> None:
         self.settings = Settings.from_values({"model": str(model.directory), **parameters})
         self.log: list[str] = []
         self.served: list[str] = []
-        self.failed = threading.Event()
-        self.frames: LatestFrameBuffer[np.ndarray] = LatestFrameBuffer(1)
-        self.engine: Engine[np.ndarray] = Engine(
-            self.settings, self.frames, self._process, self.failed.set, self.log.append
-        )
+        self.worker = InferenceWorker(1, lambda: None)
+        self.policy = EnginePolicy(self.settings, self.worker, self.log.append)
 
-    def _process(self, segmenter: Any, taken: Any) -> None:
-        segmenter.segment_batch([frame for _, frame in taken])
-        self.served.append(segmenter.info.name)
+    # The harness is the job of every frame.
+
+    def load(self) -> Frame:
+        return Frame(np.zeros((32, 32, 3), np.uint8))
+
+    def deliver(self, frame: Frame, masks: Masks) -> None:
+        self.served.append(self.worker.segmenter.info.name)
+
+    def reject(self, error: FrameError) -> None:
+        raise AssertionError(error)
+
+    def discard(self) -> None:
+        raise AssertionError
 
     def open(self) -> None:
-        self.engine.open(threading.Event())
+        self.policy.open(threading.Event())
+
+    def close(self) -> bool:
+        self.policy.close()
+        return self.worker.close(10)
 
     def serve(self) -> str:
         """The backend that serves a frame now."""
         before = len(self.served)
-        self.frames.put(0, np.zeros((32, 32, 3), np.uint8))
+        self.worker.put(0, self)
         wait_for(lambda: len(self.served) > before)
         return self.served[-1]
 
     def status(self) -> Status:
         status = Status("engine")
-        self.engine.report(status)
+        self.policy.report(status)
         return status
 
 
@@ -81,7 +94,7 @@ def harness(palette_model: Model) -> Iterator[Any]:
 
     yield make
     for one in made:
-        assert one.engine.close(10)
+        assert one.close()
     assert not [t.name for t in threading.enumerate() if t.name in ("inference", "engine build")]
 
 
@@ -111,7 +124,7 @@ def test_machine_without_gpu(harness: Any) -> None:
     one.open()
     assert one.serve() == "openvino"
     assert one.status().level == OK
-    assert "TensorRT cannot run here" in one.status().values["reason"]
+    assert "TensorRT cannot run here" in one.worker.segmenter.reason
     # In a process where other tests loaded the double of libcuda.so.1 there is a driver without a GPU.
     lacks = probe.machine_lacks()
     assert lacks is not None
@@ -157,7 +170,7 @@ def test_wait_for_a_build_ends_when_the_node_does(
     stopping = threading.Event()
     stopping.set()
     with pytest.raises(BackendError, match="stopped while the engine was built"):
-        one.engine.open(stopping)
+        one.policy.open(stopping)
 
 
 def test_cpu_serves_until_the_engine_is_built(
@@ -177,7 +190,7 @@ def test_cpu_serves_until_the_engine_is_built(
     gate.touch()
 
     def taken_over() -> bool:
-        one.engine.watch()
+        one.policy.watch()
         return bool(one.serve() == "tensorrt")
 
     wait_for(taken_over)
@@ -192,7 +205,7 @@ def test_cpu_goes_on_when_the_build_fails(
     one = harness(engine_policy="cpu_while_building")
     one.open()
     wait_for(lambda: "engine build failed: out of memory" in one.status().message)
-    one.engine.watch()
+    one.policy.watch()
     assert one.serve() == "openvino"
     assert one.status().level == WARN
 
@@ -210,19 +223,9 @@ def test_real_build_without_a_gpu_fails_in_words(palette_model: Model) -> None:
 def test_settings_apply_together_or_not_at_all(harness: Any) -> None:
     one = harness()
     one.open()
-    labels = one.engine.segmenter.labels
+    segmenter = one.worker.segmenter
+    labels = segmenter.labels
     wrong = replace(one.settings, mask_size="network", drivable_classes=("lane",))
     with pytest.raises(LabelError, match="unknown label 'lane'"):
-        one.engine.apply(wrong)
-    assert (one.engine.segmenter.labels, one.engine.segmenter.mask_size) == (labels, "input")
-
-
-def test_failure_is_told_once_and_kept(harness: Any) -> None:
-    one = harness()
-    one.open()
-    one.frames.put(0, np.zeros((4, 4), np.uint8))  # not a picture
-    assert one.failed.wait(10)
-    assert "expected uint8" in str(one.engine.failure)
-    assert "the backend failed" in one.status().message
-    with pytest.raises(BackendError, match="the inference thread ended"):
-        one.open()
+        one.policy.apply(wrong)
+    assert (segmenter.labels, segmenter.mask_size) == (labels, "input")

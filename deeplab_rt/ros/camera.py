@@ -1,0 +1,189 @@
+"""One camera of the node: its topics, its counters, and the way of its frames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+
+from deeplab_rt.camera.encodings import check_message, decode_message, stamp_ns_of
+from deeplab_rt.errors import FrameError
+from deeplab_rt.frame import Frame
+from deeplab_rt.masks import Masks
+from deeplab_rt.ros.diagnostics import CameraReport, CameraStats
+from deeplab_rt.ros.ground_output import PoseSource
+from deeplab_rt.ros.inputs import CameraInputs
+from deeplab_rt.ros.outputs import CameraOutputs, FrameResult
+from deeplab_rt.ros.parameters import Settings
+from deeplab_rt.worker import InferenceWorker
+
+WARN_EVERY_S = 5.0  # the same warning of the same camera is not repeated sooner
+
+
+class Camera:
+    """Takes a camera's images to the worker and publishes the masks that come back.
+
+    The way of a frame is :meth:`on_image` in the executor and then, in the worker's thread,
+    :class:`ImageJob`.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        index: int,
+        name: str,
+        worker: InferenceWorker,
+        settings: Callable[[], Settings],
+    ) -> None:
+        """Make its publishers.
+
+        Args:
+            node: whose topics they are.
+            index: which of the worker's cameras it is.
+            name: empty for the only one.
+            worker: segments the frames.
+            settings: gives the parameters of now.
+        """
+        self.name = name
+        self.stats = CameraStats()
+        self.report = CameraReport(f"{node.get_name()}: {name or 'camera'}", self.stats)
+        self.settings = settings
+        self.worker = worker
+        self.inputs: CameraInputs | None = None
+        self.poses: PoseSource | None = None
+        self._node = node
+        self._index = index
+        self._warned: dict[str, float] = {}
+        self.outputs = CameraOutputs(node, name, self.warn)
+
+    def activate(self, poses: PoseSource) -> None:
+        """Make the outputs that the parameters ask for."""
+        self.poses = poses
+        self.outputs.activate(self.settings())
+
+    def deactivate(self) -> None:
+        """Take these outputs down."""
+        self.outputs.deactivate()
+        self.poses = None
+
+    def listen(self) -> None:
+        """Subscribe."""
+        settings = self.settings()
+        self.stats.last_received = time.monotonic()
+        self.inputs = CameraInputs(
+            self._node,
+            self.name,
+            settings.image_transport == "compressed",
+            settings.image_qos == "reliable",
+            self.on_image,
+            partial(self.stats.count, "lost"),
+            self.warn,
+        )
+
+    def stop_listening(self) -> None:
+        """Unsubscribe."""
+        if self.inputs is not None:
+            self.inputs.close()
+            self.inputs = None
+
+    def on_image(self, message: Any) -> None:
+        """Take note of an image message; the worker does the rest, unless a newer one comes first."""
+        received = time.perf_counter()
+        if self.inputs is None:
+            return  # came while the subscription was being taken down
+        self.stats.count("received")
+        self.stats.last_received = time.monotonic()
+        try:
+            check_message(message)
+        except FrameError as error:
+            self.on_bad_frame(error)
+            return
+        age = self.age_ms(message.header)
+        if age is not None:
+            self.stats.time({"transport": age})
+            if 0 < self.settings().max_age_ms < age:
+                self.stats.count("stale")
+                return
+        if self.worker.put(self._index, ImageJob(self, message, received)) is not None:
+            self.stats.count("replaced")
+
+    def age_ms(self, header: Any) -> float | None:
+        """Time since the stamp on the clock that stamps frames.
+
+        None without a stamp, and while simulated time has not begun.
+        """
+        stamp, now = stamp_ns_of(header), self._node.get_clock().now().nanoseconds
+        return (now - stamp) / 1e6 if stamp and now else None
+
+    def on_bad_frame(self, error: FrameError) -> None:
+        """Count it, and say what is wrong with it."""
+        self.stats.count("bad")
+        self.warn(f"bad frame: {' '.join(str(error).split())}")
+
+    def warn(self, text: str) -> None:
+        """Log a warning; one that begins the same, up to its colon, not oftener than every 5 s."""
+        key, now = text.partition(":")[0], time.monotonic()
+        if now - self._warned.get(key, -WARN_EVERY_S) >= WARN_EVERY_S:
+            self._warned[key] = now
+            self._node.get_logger().warning(f"{self.name}: {text}" if self.name else text)
+
+
+class ImageJob:
+    """An image message on its way through the worker: decoded, segmented, published."""
+
+    def __init__(self, camera: Camera, message: Any, received: float) -> None:
+        """Take note.
+
+        Args:
+            camera: whose it is.
+            message: Image or CompressedImage.
+            received: time.perf_counter() of its arrival.
+        """
+        self._camera = camera
+        self._message = message
+        self._received = received
+
+    def load(self) -> Frame:
+        started = time.perf_counter()
+        frame = decode_message(self._message, self._camera.name)
+        decoded = time.perf_counter()
+        waited = 1e3 * (started - self._received)
+        self._camera.stats.time({"wait": waited, "decode": 1e3 * (decoded - started)})
+        return frame
+
+    def deliver(self, frame: Frame, masks: Masks) -> None:
+        camera, stats, header = self._camera, self._camera.stats, self._message.header
+        settings = camera.settings()
+        masks.timings.pop("total")
+        stats.time(masks.timings)
+        age = camera.age_ms(header)
+        if age is not None and 0 < settings.max_age_ms < age:
+            stats.count("late")
+            return
+        if camera.poses is None:  # the node was deactivated and did not wait for so long
+            stats.count("discarded")
+            return
+        started = time.perf_counter()
+        info = camera.inputs.info if camera.inputs is not None else None
+        labels = camera.worker.segmenter.labels
+        result = FrameResult(header, frame, masks, labels, info, settings, camera.poses)
+        for error in camera.outputs.publish(result):
+            camera.warn(f"not all is published: {error}")
+        done = time.perf_counter()
+        stages = {"publish": 1e3 * (done - started), "node": 1e3 * (done - self._received)}
+        age = camera.age_ms(header)
+        if age is not None:
+            stages["latency"] = age
+            stats.newest_stamp_ns = frame.stamp_ns
+        stats.time(stages)
+        stats.count("published")
+        camera.outputs.publish(result, for_people=True)
+
+    def reject(self, error: FrameError) -> None:
+        self._camera.on_bad_frame(error)
+
+    def discard(self) -> None:
+        self._camera.stats.count("discarded")

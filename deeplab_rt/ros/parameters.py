@@ -1,7 +1,7 @@
 """The node's parameters: declared once, here, with their bounds, and read as one :class:`Settings`.
 
-Pure: imports nothing of ROS. ``python -m deeplab_rt.ros.parameters`` prints the table of the
-documentation.
+Imports nothing of ROS. ``python -m tools.ros_parameters`` writes their table into docs/ros.md and
+config/segmenter.yaml.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from deeplab_rt.errors import DeeplabError, ModelError
 from deeplab_rt.frame import Size
@@ -17,13 +17,17 @@ from deeplab_rt.models import DEFAULT_MODEL, check_input_size
 from deeplab_rt.options import BACKENDS, PRECISIONS
 
 When = Literal["running", "deactivate", "cleanup", "start"]
-_WHEN: dict[When, str] = {
-    "running": "while running",
-    "deactivate": "after `deactivate`",
-    "cleanup": "after `cleanup`",
-    "start": "at start only",
+"""When a parameter may change: while running, after that transition, or at start only."""
+
+
+SECTIONS = {
+    "model": "Model and engine",
+    "image_transport": "Input",
+    "mask_size": "Masks",
+    "max_age_ms": "Freshness",
+    "publish_grid": "The ground, for planners",
 }
-assert set(_WHEN) == set(get_args(When))
+"""Headings of the parameter file, by the first parameter below each."""
 
 
 class ParameterError(DeeplabError):
@@ -258,29 +262,3 @@ def _check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
         low, high = metadata["bounds"]
         if not low <= value <= high:  # a NaN is refused too
             raise ParameterError(f"{name} is {value}, expected {low} to {high}")
-
-
-def markdown_table() -> str:
-    """The parameters as a table for the documentation."""
-    lines = ["| parameter | default | values | may change | meaning |", "|---|---|---|---|---|"]
-    for parameter in fields(Settings):
-        metadata = parameter.metadata
-        if metadata["choices"]:
-            values = ", ".join(f"`{choice}`" for choice in metadata["choices"])
-        elif metadata["bounds"]:
-            values = "{:g} to {:g}".format(*metadata["bounds"])
-        else:
-            values = {"str": "text", "bool": "`true`, `false`"}.get(str(parameter.type), "names")
-        default = parameter.default
-        shown = {True: "`true`", False: "`false`", "": "`''`", (): "`['']`"}
-        is_number = isinstance(default, float)
-        text = f"`{default}`" if is_number else shown.get(default, f"`{default}`")
-        lines.append(
-            f"| `{parameter.name}` | {text} | {values} | {_WHEN[metadata['when']]} "
-            f"| {metadata['description']} |"
-        )
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(markdown_table())

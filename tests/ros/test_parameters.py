@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from deeplab_rt.ros.parameters import ParameterError, Settings, changed, markdown_table
-
-ROOT = Path(__file__).parents[2]
+from deeplab_rt.ros.parameters import ParameterError, Settings, changed
+from tools.ros_parameters import generated_files, parameter_file
 
 
 def test_defaults_are_good() -> None:
@@ -70,9 +69,15 @@ def test_every_parameter_has_a_description() -> None:
         assert parameter.metadata["description"].endswith("."), parameter.name
 
 
-@pytest.mark.parametrize("page", ["docs/ros.md", "README.md"])
-def test_table_of_the_documentation_is_current(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    assert markdown_table() in text, (
-        f"put the output of `python -m deeplab_rt.ros.parameters` into {page}"
-    )
+def test_what_is_written_from_the_parameters_is_current() -> None:
+    for path, text in generated_files().items():
+        assert path.read_text(encoding="utf-8") == text, "run `python -m tools.ros_parameters`"
+
+
+def test_parameter_file_has_every_parameter_at_its_default() -> None:
+    values = yaml.safe_load(parameter_file())["/**"]["ros__parameters"]
+    assert set(values) == {parameter.name for parameter in fields(Settings)} - {"autostart"}
+    assert Settings.from_values(values) == Settings()
+    for parameter in fields(Settings):  # ROS would refuse a whole number for a floating-point one
+        if isinstance(parameter.default, float):
+            assert isinstance(values[parameter.name], float), parameter.name

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from deeplab_rt.errors import StreamError
 from deeplab_rt.frame import Frame, check_size
 from deeplab_rt.masks import Masks
 
@@ -35,6 +37,64 @@ class FrameSource(Protocol):
     def __enter__(self) -> FrameSource: ...
 
     def __exit__(self, *exc: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which frames of a recording are wanted. The others are counted nowhere, and not decoded where
+    the format allows it.
+
+    The indices of the frames count from the first one inside ``start_s``; every ``every``-th keeps
+    its own (0, 10, 20).
+
+    Attributes:
+        start_s: seconds after the beginning of the recording; 0 for all of it.
+        stop_s: seconds after the beginning, exclusive; None for the end.
+        every: take the first frame inside and each n-th after it.
+    """
+
+    start_s: float = 0.0
+    stop_s: float | None = None
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_s < 1e9:
+            raise StreamError(f"a start of {self.start_s:g} s: expected 0 s or more")
+        if self.stop_s is not None and not self.start_s < self.stop_s < 1e9:
+            raise StreamError(
+                f"an end of {self.stop_s:g} s: expected more than the start, {self.start_s:g} s"
+            )
+        if self.every < 1:
+            raise StreamError(f"every {self.every}: expected 1 or more")
+
+    def takes(self, index: int) -> bool:
+        """Whether a frame inside the time span is wanted."""
+        return index % self.every == 0
+
+    def position(self, seconds: float) -> int:
+        """-1 before the span, 0 inside, 1 after it."""
+        if seconds < self.start_s:
+            return -1
+        return 0 if self.stop_s is None or seconds < self.stop_s else 1
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How recordings are read. What a kind of recording does not have is not looked at.
+
+    Attributes:
+        topics: image topics of a bag, several for several cameras; none for the only one there is.
+        all_topics: every image topic of a bag.
+        selection: which frames.
+        raw: whether frames of a bag carry the messages around them (:class:`~.records.BagFrame`).
+        unpack_bytes: the largest message or chunk that is decompressed.
+    """
+
+    topics: tuple[str, ...] = ()
+    all_topics: bool = False
+    selection: Selection = Selection()
+    raw: bool = False
+    unpack_bytes: int = 1 << 29
 
 
 class Recording:

@@ -12,45 +12,56 @@ import numpy as np
 from deeplab_rt.camera.encodings import decode_compressed
 from deeplab_rt.errors import FrameError, StreamError
 from deeplab_rt.frame import Frame
-from deeplab_rt.streams.base import Recording, check_image_size, natural_key
+from deeplab_rt.streams.base import Recording, Selection, check_image_size, natural_key
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 NOMINAL_FPS = 30.0  # images carry no time; they are stamped as if filmed at this rate
 
 
+def images_in(directory: Path) -> list[Path]:
+    """The images of a folder, ``frame2.png`` before ``frame10.png``."""
+    files = [file for file in directory.iterdir() if file.suffix.lower() in SUFFIXES]
+    return sorted(
+        (file for file in files if not file.name.startswith(".")),
+        key=lambda file: natural_key(file.name),
+    )
+
+
 class ImageFolder(Recording):
     """The images of one folder (not of folders in it), ``frame2.png`` before ``frame10.png``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, selection: Selection | None = None) -> None:
         """List the images.
 
         Args:
             path: a folder, or one image.
+            selection: which of them.
 
         Raises:
             StreamError: there is no image.
         """
-        files = list(path.iterdir()) if path.is_dir() else [path]
-        self._files = sorted(
-            (f for f in files if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")),
-            key=lambda file: natural_key(file.name),
-        )
-        if not self._files:
+        files = images_in(path) if path.is_dir() else [path]
+        if not files:
             raise StreamError(
                 f"{path}: no image and no bag in this folder; expected {', '.join(SUFFIXES)}, or "
                 "the .mcap or .db3 files of a rosbag2"
             )
+        selection = selection or Selection()
+        inside = [f for i, f in enumerate(files) if not selection.position(i / NOMINAL_FPS)]
+        self._first = files.index(inside[0]) if inside else 0  # stamps are of the whole folder
+        self._files = [(i, file) for i, file in enumerate(inside) if selection.takes(i)]
         super().__init__(str(path), len(self._files), NOMINAL_FPS)
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, file in enumerate(self._files):
+        for index, file in self._files:
             try:
                 image = _read(file)
                 check_image_size(image)
             except (FrameError, OSError) as error:
                 self.skip(index, f"{file.name}: {error}")
                 continue
-            yield Frame(image, index, round(index * 1e9 / NOMINAL_FPS), name=file.stem)
+            stamp_ns = round((self._first + index) * 1e9 / NOMINAL_FPS)
+            yield Frame(image, index, stamp_ns, name=file.stem)
 
 
 class _Encoded(NamedTuple):

@@ -8,17 +8,29 @@ from typing import Any
 import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from deeplab_rt.errors import FrameError
 from deeplab_rt.labels import LabelSet
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+FFMPEG_PACKET = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
+COMPRESSED_VIDEO = "foxglove_msgs/msg/CompressedVideo"
 LABEL_INFO = "vision_msgs/msg/LabelInfo"
 
-# https://github.com/ros-perception/vision_msgs, branch ros2: what the typestores of rosbags lack.
-_VISION_MSGS = {
+# What the typestores of rosbags lack: https://github.com/ros-perception/vision_msgs (branch ros2),
+# https://github.com/ros-misc-utilities/ffmpeg_image_transport_msgs, https://docs.foxglove.dev.
+_MORE_MSGS = {
     "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name\n",
     LABEL_INFO: (
         "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n"
+    ),
+    FFMPEG_PACKET: (
+        "std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\n"
+        "uint8 flags\nbool is_bigendian\nuint8[] data\n"
+    ),
+    COMPRESSED_VIDEO: (
+        "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n"
     ),
 }
 
@@ -27,9 +39,35 @@ _VISION_MSGS = {
 def typestore() -> Any:
     """The message types of ROS 2 Humble and later that this package reads and writes."""
     store = get_typestore(Stores.ROS2_HUMBLE)
-    for name, definition in _VISION_MSGS.items():
+    for name, definition in _MORE_MSGS.items():
         store.register(get_types_from_msg(definition, name))
     return store
+
+
+@lru_cache(maxsize=1)
+def ros1_typestore() -> Any:
+    """The message types of ROS 1."""
+    return get_typestore(Stores.ROS1_NOETIC)
+
+
+def deserialize(data: bytes, kind: str, encoding: str) -> Any:
+    """A message from its bytes.
+
+    Args:
+        data: serialised.
+        kind: ROS 2's name of its type.
+        encoding: ``cdr`` (ROS 2) or ``ros1``.
+
+    Raises:
+        FrameError: the bytes are not such a message.
+    """
+    try:
+        if encoding == "ros1":
+            return ros1_typestore().deserialize_ros1(data, kind)
+        return typestore().deserialize_cdr(data, kind)
+    except Exception as error:  # damaged bytes make rosbags raise nearly anything
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise FrameError(f"the message is damaged ({reason})") from None
 
 
 def header(stamp_ns: int, frame_id: str) -> Any:
@@ -41,9 +79,24 @@ def header(stamp_ns: int, frame_id: str) -> Any:
 
 
 def stamp_ns(message: Any) -> int:
-    """The header's stamp in nanoseconds."""
-    stamp = message.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+    """The stamp of a message with a header (or, foxglove's way, a timestamp), in nanoseconds.
+
+    Raises:
+        FrameError: it is no time that a ROS 2 message can carry.
+    """
+    stamp = message.timestamp if hasattr(message, "timestamp") else message.header.stamp
+    seconds, nanoseconds = int(stamp.sec), int(stamp.nanosec)
+    if not -(1 << 31) <= seconds < 1 << 31 or not 0 <= nanoseconds < 1_000_000_000:
+        raise FrameError(
+            f"a stamp of {seconds} s and {nanoseconds} ns: expected 32 bits of seconds and less than "
+            "1000000000 ns"
+        )
+    return seconds * 1_000_000_000 + nanoseconds
+
+
+def frame_id(message: Any) -> str:
+    """The coordinate frame of a message with a header, or foxglove's way."""
+    return str(message.frame_id if hasattr(message, "frame_id") else message.header.frame_id)
 
 
 def mask_message(head: Any, mask: np.ndarray) -> Any:

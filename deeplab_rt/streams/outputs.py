@@ -169,7 +169,7 @@ def _bag_files(directory: Path) -> list[Path]:
     """
     metadata = directory / "metadata.yaml"
     found = {entry.name: entry for entry in directory.iterdir()}
-    named = _named_files(metadata) if _is_regular(metadata) else set()
+    named = set(named_files(metadata)) if _is_regular(metadata) else set()
     if not named:
         raise StreamError(
             f"{directory}: not replaced: its metadata.yaml, which would say that it is a bag, is "
@@ -187,18 +187,22 @@ def _bag_files(directory: Path) -> list[Path]:
 _METADATA_BYTES = 16 << 20  # of a metadata.yaml; one of a thousand files has 0.3 MB
 
 
-def _named_files(metadata: Path) -> set[str]:
-    """The files that a metadata.yaml names; none where it is damaged."""
+def named_files(metadata: Path) -> list[str]:
+    """The files that a bag's metadata.yaml names, in their order; none where it is damaged.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     if metadata.stat().st_size > _METADATA_BYTES:
-        return set()
+        return []
     try:
         content: Any = yaml.safe_load(metadata.read_bytes())
         names = content["rosbag2_bagfile_information"]["relative_file_paths"]
     except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
-        return set()
+        return []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return set()
-    return set(names)
+        return []
+    return names
 
 
 def _is_regular(path: Path) -> bool:

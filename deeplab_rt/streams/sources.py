@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import errno
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from deeplab_rt.errors import StreamError
+from deeplab_rt.files import expand_user
 from deeplab_rt.frame import Frame
-from deeplab_rt.streams.base import FrameSource, Recording
+from deeplab_rt.streams.base import FrameSource, ReadOptions, Recording
 
 
-def open_source(uri: str | Path, topic: str | None = None) -> FrameSource:
+def open_source(
+    uri: str | Path, topic: str | None = None, options: ReadOptions | None = None
+) -> FrameSource:
     """Open an input by what it is.
 
     Args:
-        uri: a camera (number, /dev path, URL), a rosbag2 (directory, .mcap, .db3), an image folder,
-            an image, or a video file.
-        topic: the image topic, for a bag that has several.
+        uri: a camera (number, /dev path, URL), a bag of ROS 2 or ROS 1 (directory, .mcap, .db3,
+            .bag), an image folder, an image, or a video file.
+        topic: the image topic, for a bag that has several; those of the options if None.
+        options: how a recording is read; a camera has none.
 
     Raises:
         StreamError: there is no such input, or it cannot be read; the message says why.
@@ -27,19 +32,23 @@ def open_source(uri: str | Path, topic: str | None = None) -> FrameSource:
 
     if live_camera.is_camera(str(uri)):
         return live_camera.LiveCamera(str(uri))
-    path = Path(uri).expanduser()
+    path = expand_user(uri)
+    selection = (options or ReadOptions()).selection
     try:
-        path.stat()
-        if bag_reader.is_bag(path):
-            return bag_reader.BagImages(path, topic)
-        if path.is_dir() or path.suffix.lower() in folder.SUFFIXES:
-            return folder.ImageFolder(path)
-        if path.suffix == ".bag":
+        status = path.stat()
+        if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
             raise StreamError(
-                f"{path}: a ROS 1 bag; convert it with `rosbags-convert --src {path} --dst NEW`"
+                f"{path}: a pipe, socket or device; expected a file or a folder (a camera's device "
+                "lies under /dev)"
             )
-        return video.VideoFile(path)
-    except OSError as error:
+        if bag_reader.is_bag(path):
+            return bag_reader.BagImages(path, topic, options)
+        if path.is_dir() or path.suffix.lower() in folder.SUFFIXES:
+            return folder.ImageFolder(path, selection)
+        return video.VideoFile(path, selection)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError):  # a NUL in the name
+            raise StreamError(f"{str(path)!r}: is no name of a file: {error}") from None
         if error.errno == errno.ENOENT:
             raise StreamError(
                 f"{path}: no such input; expected a bag, a video, an image folder or a camera"
@@ -47,7 +56,9 @@ def open_source(uri: str | Path, topic: str | None = None) -> FrameSource:
         raise StreamError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def open_recordings(uris: Sequence[str | Path], topic: str | None = None) -> FrameSource:
+def open_recordings(
+    uris: Sequence[str | Path], topic: str | None = None, options: ReadOptions | None = None
+) -> FrameSource:
     """Open one or several recordings as one source, one after the other.
 
     All are opened at once, so that a wrong name shows before any work is done.
@@ -58,7 +69,7 @@ def open_recordings(uris: Sequence[str | Path], topic: str | None = None) -> Fra
     sources: list[FrameSource] = []
     try:
         for uri in uris:
-            sources.append(open_source(uri, topic))
+            sources.append(open_source(uri, topic, options))
             if sources[-1].live:
                 raise StreamError(
                     f"{uri}: a camera, not a recording; take `deeplab_rt webcam --device {uri}`"

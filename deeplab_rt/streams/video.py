@@ -1,70 +1,192 @@
-"""Frames from a video file."""
+"""Frames from a video file, by PyAV; and live video, by OpenCV."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 
 from deeplab_rt.errors import FrameError, StreamError
-from deeplab_rt.frame import Frame
-from deeplab_rt.streams.base import Recording, check_image_size
+from deeplab_rt.frame import MAX_PIXELS, Frame, check_size
+from deeplab_rt.streams.base import Recording, Selection, check_image_size
+
+_CUT_OFF = 0.02  # of a video's length may be missing without a word; headers round
 
 
 class VideoFile(Recording):
-    """Every frame of a video, stamped with the container's own timestamps (the first is near 0)."""
+    """Every frame of a video, stamped with the container's own timestamps (the first is near 0).
 
-    def __init__(self, path: Path) -> None:
+    Frames that cannot be decoded, or that refer to some that could not, are counted in ``dropped``.
+    """
+
+    def __init__(self, path: Path, selection: Selection | None = None) -> None:
         """Open the video and decode its first frame.
+
+        Args:
+            path: of the file.
+            selection: which frames.
 
         Raises:
             StreamError: it is empty, no video, cut off before its index, or of an unknown codec.
         """
         if path.stat().st_size == 0:
             raise StreamError(f"{path}: the file is empty")
-        self._capture, first = open_capture(str(path), cv2.CAP_FFMPEG)
-        if first is None:
-            self._capture.release()
-            raise StreamError(
-                f"{path}: cannot be decoded as a video: cut off, or of a codec that OpenCV lacks; "
-                f"`ffmpeg -i {path} -c:v libx264 NEW.mp4` converts it if anything does"
-            )
+        self._path = path
+        self._selection = selection or Selection()
+        self._container: Any = None
+        super().__init__(str(path), None, None)
         try:
-            check_image_size(first)
-        except FrameError as error:
-            self._capture.release()
-            raise StreamError(f"{path}: {error}") from None
-        self._first = first
-        count = round(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        super().__init__(str(path), count if count > 0 else None, fps if 0 < fps < 1e4 else None)
+            self._stream = self._open()
+            self._decoded = self._decode()
+            self._first = next(self._decoded, None)
+            if self._first is None:
+                raise StreamError(self._undecodable("it gives no frame"))
+        except BaseException as error:
+            self.close()
+            if isinstance(error, (av.FFmpegError, FrameError)):
+                raise StreamError(self._undecodable(str(error))) from None
+            raise
+
+    def _undecodable(self, reason: str) -> str:
+        reason = self.warnings[0] if self.warnings else " ".join(reason.split())
+        return (
+            f"{self._path}: cannot be decoded as a video ({reason}); `ffmpeg -i {self._path} -c:v "
+            "libx264 NEW.mp4` converts it if anything does"
+        )
+
+    def _open(self) -> Any:
+        """The video stream, ready at the first frame of the selection."""
+        # As a file even where the name looks like a protocol; and nothing beyond files is opened.
+        container = self._container = av.open(
+            f"file:{self._path.absolute()}",
+            metadata_errors="ignore",
+            options={"protocol_whitelist": "file,crypto,data"},
+        )
+        if not container.streams.video:
+            raise StreamError(self._undecodable("it has no video stream"))
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        if context is None:
+            raise StreamError(self._undecodable("of a codec that PyAV lacks"))
+        if context.width and context.height:
+            check_size(context.height, context.width)
+        context.options = {"max_pixels": str(MAX_PIXELS)}
+        stream.thread_type = "AUTO"
+        rate = float(stream.average_rate or 0)
+        self.fps = rate if 0 < rate < 1e4 else None
+        assert stream.time_base is not None  # of every stream that was opened
+        self._start_s = float((stream.start_time or 0) * stream.time_base)
+        self._length_s = self._length(stream)
+        self.total = self._count(stream)
+        if self._selection.start_s:
+            with suppress(av.FFmpegError):  # no index: then it is decoded from the front
+                ticks = (self._start_s + self._selection.start_s) / float(stream.time_base)
+                container.seek(int(ticks), stream=stream)
+        return stream
+
+    def _length(self, stream: Any) -> float | None:
+        if stream.duration:
+            return float(stream.duration * stream.time_base)
+        return self._container.duration / 1e6 if self._container.duration else None
+
+    def _count(self, stream: Any) -> int | None:
+        """How many frames the selection has, as far as the header tells."""
+        count: int = stream.frames
+        if not count and self._length_s and self.fps:
+            count = round(self._length_s * self.fps)
+        start, stop = self._selection.start_s, self._selection.stop_s
+        if (start or stop is not None) and self.fps:
+            count = min(count, round((stop or 1e9) * self.fps)) - round(start * self.fps)
+        return -(-count // self._selection.every) if count > 0 else None
 
     def __iter__(self) -> Iterator[Frame]:
+        if self._first is not None:
+            first, self._first = self._first, None
+            yield first
+            yield from self._decoded
+
+    def _decode(self) -> Iterator[Frame]:
         period_ns = round(1e9 / (self.fps or 30.0))
         index, stamp_ns = 0, -period_ns
-        image: np.ndarray | None = self._first
-        while image is not None:
-            # A stream without timestamps reports 0 for ever: then the rate makes the stamps.
-            position_ns = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-            stamp_ns = position_ns if position_ns > stamp_ns else stamp_ns + period_ns
-            yield Frame(image, index, stamp_ns)
-            index += 1
-            read, image = self._capture.read()
-            image = image if read else None
+        for item, seconds in self._pictures():
+            # A stream without timestamps: then the rate makes the stamps.
+            time_ns = -1 if seconds is None else round(1e9 * seconds)
+            if not isinstance(item, FrameError) or seconds is not None:
+                stamp_ns = time_ns if time_ns > stamp_ns else stamp_ns + period_ns
+            where = self._selection.position(stamp_ns / 1e9)
+            if where > 0:
+                return
+            if where < 0:
+                continue
+            place, index = index, index + 1
+            if not self._selection.takes(place):
+                continue
+            try:
+                if isinstance(item, FrameError):
+                    raise item
+                image = _upright(item)
+                check_image_size(image)
+            except FrameError as error:
+                self.skip(place, f"{error} (at {stamp_ns / 1e9:.3f} s)")
+                continue
+            yield Frame(image, place, stamp_ns)
+        self._note_missing(index, (stamp_ns + period_ns) / 1e9)
+
+    def _pictures(self) -> Iterator[tuple[Any, float | None]]:
+        """Each decoded frame, or why there is none, with its time in seconds."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as error:
+                self.warnings.append(f"{self.name}: cannot be read further: {error.strerror}")
+                packet = av.Packet()  # gives what the decoder still holds
+                packets = iter(())
+            if packet is None:
+                return
+            try:
+                frames = self._stream.codec_context.decode(packet if packet.size else None)
+            except av.FFmpegError as error:
+                if packet.size:
+                    yield FrameError(f"cannot be decoded: {error.strerror}"), self._seconds(packet)
+                continue
+            for frame in frames:
+                broken = FrameError("cannot be decoded: what it refers to is damaged or missing")
+                yield (broken if frame.is_corrupt else frame), self._seconds(frame)
+
+    def _seconds(self, timed: Any) -> float | None:
+        if timed.pts is None:
+            return None
+        return float(timed.pts * self._stream.time_base) - self._start_s
+
+    def _note_missing(self, count: int, end_s: float) -> None:
         # By time, not by count: a container that holds no count multiplies its length by its rate.
-        if self.total is not None and self.fps is not None:
-            missing = self.total / self.fps - (stamp_ns + period_ns) / 1e9
-            if missing > max(3 / self.fps, 0.02 * self.total / self.fps):
-                self.warnings.append(
-                    f"{self.name}: ends after {index} frames, {missing:.1f} s before the length that "
-                    "its header promises; the file seems to be cut off"
-                )
+        if self._length_s is None or self.fps is None or self._selection.stop_s is not None:
+            return
+        missing = self._length_s - end_s
+        if missing > max(3 / self.fps, _CUT_OFF * self._length_s):
+            self.warnings.append(
+                f"{self.name}: ends after {count} frames, {missing:.1f} s before the length that its "
+                "header promises; the file seems to be cut off"
+            )
 
     def close(self) -> None:
-        self._capture.release()
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
+
+
+def _upright(frame: Any) -> np.ndarray:
+    """uint8 [H, W, 3] BGR of a decoded frame, turned as its display matrix says."""
+    image: np.ndarray = frame.to_ndarray(format="bgr24")
+    turns = round(frame.rotation / 90) % 4  # counter-clockwise
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
 def open_capture(

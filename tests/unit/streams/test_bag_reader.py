@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,9 @@ from mcap.writer import IndexType
 
 from deeplab_rt.errors import StreamError
 from deeplab_rt.streams.bag_reader import BagImages, is_bag
-from deeplab_rt.streams.messages import IMAGE, header, stamp_ns, typestore
+from deeplab_rt.streams.base import ReadOptions, Selection
+from deeplab_rt.streams.messages import CAMERA_INFO, IMAGE, header, stamp_ns, typestore
+from deeplab_rt.streams.records import BagFrame
 from tests.unit.streams.media import (
     compressed_message,
     image_message,
@@ -168,6 +171,103 @@ def test_bad_messages_keep_their_place(tmp_path: Path) -> None:
         assert reason in warning
 
 
+def camera_info(index: int) -> Any:
+    types = typestore().types
+    region = types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    return types[CAMERA_INFO](
+        header=header(stamp_of(index), "front_camera"),
+        height=48,
+        width=64,
+        distortion_model="plumb_bob",
+        d=np.full(5, index, np.float64),
+        k=np.eye(3).ravel(),
+        r=np.eye(3).ravel(),
+        p=np.eye(3, 4).ravel(),
+        binning_x=0,
+        binning_y=0,
+        roi=region,
+    )
+
+
+class TestOptions:
+    """Several topics, a part of the time, and the messages around the frames."""
+
+    @pytest.fixture(params=["mcap", "sqlite3"])
+    def bag(self, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+        topics = {
+            "/left/image_raw": numbered_messages(6),
+            "/left/camera_info": [camera_info(index) for index in range(6)],
+            "/right/image/compressed": [
+                compressed_message(numbered(i + 10), stamp_of(i)) for i in range(6)
+            ],
+            "/imu": [imu(index) for index in range(8)],
+        }
+        return write_bag(tmp_path / "bag", topics, request.param)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ReadOptions(topics=("/left/image_raw", "right/image/compressed")),
+            ReadOptions(all_topics=True),
+        ],
+    )
+    def test_several_cameras_in_one_pass(self, bag: Path, options: ReadOptions) -> None:
+        with BagImages(bag, options=options) as source:
+            frames = list(source)
+        assert source.total == 12 and [frame.index for frame in frames] == list(range(12))
+        left = [f for f in frames if f.camera == "/left/image_raw"]
+        right = [f for f in frames if f.camera == "/right/image/compressed"]
+        assert [number_of(frame.image) for frame in left] == list(range(6))
+        assert [number_of(frame.image) for frame in right] == list(range(10, 16))
+        assert [frame.stamp_ns for frame in frames] == sorted(f.stamp_ns for f in frames)
+
+    def test_camera_info_beside_the_images(self, bag: Path) -> None:
+        with BagImages(bag, options=ReadOptions(all_topics=True)) as source:
+            frames = [frame for frame in source if isinstance(frame, BagFrame)]
+        left = [frame.camera_info for frame in frames if frame.camera == "/left/image_raw"]
+        assert [info.width for info in left] == [64] * 6
+        assert all(f.camera_info is None for f in frames if f.camera != "/left/image_raw")
+
+    def test_a_span_of_time_and_every_second_frame(self, bag: Path) -> None:
+        period = 1 / 30
+        span = Selection(start_s=1.5 * period, stop_s=4.5 * period)
+        with BagImages(bag, "/left/image_raw", ReadOptions(selection=span)) as source:
+            frames = list(source)
+        assert [number_of(frame.image) for frame in frames] == [2, 3, 4]
+        assert [frame.index for frame in frames] == [0, 1, 2]
+        every = ReadOptions(selection=Selection(every=4))
+        with BagImages(bag, "/left/image_raw", every) as source:
+            frames = list(source)
+        assert source.total == 2
+        assert [(f.index, number_of(f.image)) for f in frames] == [(0, 0), (4, 4)]
+
+    def test_raw_messages_come_with_the_frames(self, bag: Path) -> None:
+        options = ReadOptions(raw=True, selection=Selection(every=2))
+        with BagImages(bag, "/left/image_raw", options) as source:
+            frames = [frame for frame in source if isinstance(frame, BagFrame)]
+            rest = source.rest()
+        messages = [message for frame in frames for message in frame.messages]
+        assert len(frames) == 3 and messages[0].log_ns == stamp_of(0) + 5_000_000
+        assert frames[1].messages[-1].channel.topic == "/left/image_raw"
+        everything = Counter(message.channel.topic for message in [*messages, *rest])
+        assert everything == {
+            "/left/image_raw": 6,
+            "/left/camera_info": 6,
+            "/right/image/compressed": 6,
+            "/imu": 8,
+        }
+        for message in messages:
+            if message.channel.topic == "/imu":
+                assert message.channel.type == "std_msgs/msg/Header"
+                content = typestore().deserialize_cdr(message.data, message.channel.type)
+                assert content.frame_id == "imu"
+
+    def test_spans_that_are_none(self) -> None:
+        for bad in ({"start_s": -1.0}, {"start_s": 2.0, "stop_s": 2.0}, {"every": 0}):
+            with pytest.raises(StreamError, match="expected"):
+                Selection(**bad)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     place = tmp_path_factory.mktemp("whole")
@@ -209,16 +309,13 @@ class TestDamaged:
         )
         assert_numbered(path, 4)
 
-    def test_mcap_without_index_and_out_of_order_is_read_in_its_own_order(
-        self, tmp_path: Path
+    @pytest.mark.parametrize("chunked", [True, False])
+    def test_messages_out_of_order_come_in_the_order_of_recording(
+        self, tmp_path: Path, chunked: bool
     ) -> None:
         messages = [numbered_messages(4)[i] for i in (0, 2, 1, 3)]
-        path = write_mcap(
-            tmp_path / "a.mcap", messages, use_chunking=False, index_types=IndexType.NONE
-        )
-        with BagImages(path) as source:
-            assert [number_of(frame.image) for frame in source] == [0, 2, 1, 3]
-        assert "not in timestamp order" in source.warnings[0]
+        options = {} if chunked else {"use_chunking": False, "index_types": IndexType.NONE}
+        assert_numbered(write_mcap(tmp_path / "a.mcap", messages, chunk_size=1, **options), 4)
 
     @pytest.mark.parametrize("indexed", [True, False])
     def test_a_damaged_chunk_is_left_out_and_the_rest_read(
@@ -241,7 +338,7 @@ class TestDamaged:
         with pytest.raises(StreamError, match="cannot be read as a bag"):
             BagImages(path)
 
-    def test_sqlite_damaged_in_the_middle_gives_what_comes_before(self, tmp_path: Path) -> None:
+    def test_sqlite_damaged_in_the_middle_loses_one_message(self, tmp_path: Path) -> None:
         messages = [image_message(numbered(i, (480, 640)), stamp_of(i)) for i in range(8)]
         path = write_bag(tmp_path / "bag", {TOPIC: messages}, "sqlite3") / "bag.db3"
         content = bytearray(path.read_bytes())
@@ -251,7 +348,8 @@ class TestDamaged:
         path.write_bytes(content)
         with BagImages(path) as source:
             frames = list(source)
-        assert 0 < len(frames) < 8 and "(after message" in source.warnings[0]
+        assert len(frames) == 7 and source.dropped == 1
+        assert "a message of /camera/image_raw at 170000" in source.warnings[0]
         for frame in frames:
             assert number_of(frame.image) == (frame.stamp_ns - stamp_of(0)) // 33_333_333
 
@@ -276,15 +374,18 @@ class TestDamaged:
             else:
                 assert indices == sorted(set(indices))
 
-    def test_messages_still_in_sqlites_journal_are_told(self, tmp_path: Path) -> None:
+    def test_messages_still_in_sqlites_journal_are_read(self, tmp_path: Path) -> None:
         path = write_bag(tmp_path / "bag", {TOPIC: numbered_messages(3)}, "sqlite3") / "bag.db3"
         with closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA journal_mode=WAL")
-            database.execute("UPDATE messages SET timestamp = timestamp")
+            data = bytes(typestore().serialize_cdr(numbered_messages(4)[3], IMAGE))
+            row = (stamp_of(3) + 5_000_000, data)
+            database.execute("INSERT INTO messages VALUES (9, 1, ?, ?)", row)
             database.commit()
-            with BagImages(path) as source:
-                assert len(list(source)) == 3
-        assert "messages in bag.db3-wal are not read; `sqlite3" in source.warnings[0]
+            before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+            source = assert_numbered(path, 4)
+            assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+        assert "bag.db3-wal is read too" in source.warnings[0]
 
     @pytest.mark.parametrize("name", ["a.mcap", "a.db3"])
     @pytest.mark.parametrize("content", [b"", b"garbage" * 1000])

@@ -66,12 +66,6 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         open_source(tmp_path / "nope")
 
 
-def test_ros1_bag_names_its_converter(tmp_path: Path) -> None:
-    (tmp_path / "a.bag").write_bytes(b"#ROSBAG V2.0")
-    with pytest.raises(StreamError, match=r"ROS 1 bag.*rosbags-convert --src"):
-        open_source(tmp_path / "a.bag")
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read(tmp_path: Path) -> None:
     folder = tmp_path / "secret"

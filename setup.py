@@ -84,7 +84,13 @@ setup(
     maintainer_email="maintainers@deeplab-rt.invalid",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
     package_data={
-        PACKAGE: ["py.typed", "label_sets/*.yaml", "training/*/*.yaml", "backends/tensorrt/*.cu"]
+        PACKAGE: [
+            "py.typed",
+            "label_sets/*.yaml",
+            "training/*/*.yaml",
+            "backends/tensorrt/*.cu",
+            "data/street/*",
+        ]
     },
     data_files=share_files(),
     python_requires=">=3.10",

@@ -78,7 +78,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--input", help="frames of a recording (default: the rendered street)")
+    parser.add_argument("--input", default="street", help="frames of a recording")
     parser.add_argument("--repeats", type=int, default=60, help="frames of each size")
     args = parser.parse_args()
     warn_if_busy()

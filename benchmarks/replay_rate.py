@@ -30,8 +30,8 @@ from deeplab_rt.streams.overlays import OverlayVideo
 from deeplab_rt.streams.png import PngSink
 from deeplab_rt.streams.replay import replay
 from deeplab_rt.streams.stats import RunStats
-from deeplab_rt.streams.street import StreetSource
 from deeplab_rt.streams.video import VideoFile
+from tools.street.street import Street
 
 Outputs = Callable[[Path, Segmenter], dict[str, MaskSink]]
 
@@ -55,8 +55,10 @@ def write_drive(path: Path, size: Size, frames: int) -> None:
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
         stream.options = {"preset": "veryfast"}
-        for frame in StreetSource(size, frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame.bgr, format="bgr24")))
+        street = Street(size)
+        for index in range(frames):
+            image, _ = street.render(index)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
         container.mux(stream.encode())
 
 

@@ -17,10 +17,12 @@ from deeplab_rt.bench import machine, roofline
 from deeplab_rt.bench.baselines import PeerError, make_peer
 from deeplab_rt.bench.runner import Candidate, SamplingConfig, agreement, interleave, summary
 from deeplab_rt.errors import BackendError, StreamError
-from deeplab_rt.frame import Frame
+from deeplab_rt.frame import Frame, Size
 from deeplab_rt.masks import Masks
 from deeplab_rt.models import Model, load_model
 from deeplab_rt.segmenter import Segmenter
+from deeplab_rt.streams.sources import open_recordings
+from deeplab_rt.streams.street import STREET
 
 FRAMES = 8  # different frames, taken in turns
 
@@ -34,7 +36,7 @@ class BenchmarkConfig:
         precision: of our pipeline, the baseline; its other precisions are candidates beside it.
         backend: ``auto``, ``cpu`` or ``tensorrt``.
         baselines: some of :data:`deeplab_rt.bench.PEERS`.
-        source: a recording whose frames are taken, evenly spaced; None for the rendered street.
+        source: a recording whose frames are taken, evenly spaced; by default the street that ships.
         frame_sizes: (height, width) of the camera's frames, each measured in turn.
         pace: how long.
         with_roofline: whether to measure the machine's roofline and the layers' shares.
@@ -44,7 +46,7 @@ class BenchmarkConfig:
     precision: str = "auto"
     backend: str = "auto"
     baselines: Sequence[str] = ()
-    source: str | None = None
+    source: str = STREET
     frame_sizes: Sequence[tuple[int, int]] = ((480, 640), (1080, 1920))
     pace: SamplingConfig = field(default_factory=SamplingConfig)
     with_roofline: bool = True
@@ -82,7 +84,7 @@ def bench(
         "warnings": [text for text in [machine.warning()] if text],
         "model": model.name,
         "input_size": list(model.input_size),
-        "frames": plan.source or "rendered street",
+        "frames": plan.source,
         "missing": {},
         "sizes": [],
     }
@@ -120,24 +122,20 @@ def _pipelines(model: Model, plan: BenchmarkConfig) -> list[Pipeline]:
     return candidates
 
 
-def read_frames(source: str | None, size: tuple[int, int]) -> list[np.ndarray]:
+def read_frames(source: str, size: tuple[int, int]) -> list[np.ndarray]:
     """Frames to measure on, uint8 [H, W, 3] BGR of one size, evenly spaced over the recording.
 
     Raises:
         StreamError: the source cannot be read, or has no frames.
     """
-    from deeplab_rt.streams.sources import open_recordings
-    from deeplab_rt.streams.street import StreetSource
-
-    if source is None:
-        street = StreetSource(size, frames=FRAMES, fps=1.0)
-        return [frame.image for frame in street]
     with open_recordings([source]) as recording:
         step = max(1, (recording.total or FRAMES) // FRAMES)
-        images = [frame.image for frame in islice(recording, 0, step * FRAMES, step)]
+        images = [frame.bgr for frame in islice(recording, 0, step * FRAMES, step)]
     if not images:
         raise StreamError(f"{source}: no frames to measure on")
-    return [cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) for image in images]
+    smaller = Size.of(images[0]).height > size[0]
+    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return [cv2.resize(image, size[::-1], interpolation=interpolation) for image in images]
 
 
 def _one_size(

@@ -8,11 +8,13 @@ whole numbers, so that the outer edge of the first pixel is at -0.5.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deeplab_rt.errors import FrameError
+from deeplab_rt.errors import FrameError, StreamError
+from deeplab_rt.yaml_files import load_yaml
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,38 @@ def fill_camera_info(target: Any, info: Any, size: tuple[int, int]) -> None:
     target.distortion_model, target.d, target.r = info.distortion_model, info.d, info.r
     target.k = crop.apply(info.k, 3).ravel()
     target.p = crop.apply(info.p, 4).ravel()
+
+
+_MATRICES = {
+    "d": ("distortion_coefficients", None),
+    "k": ("camera_matrix", 9),
+    "r": ("rectification_matrix", 9),
+    "p": ("projection_matrix", 12),
+}
+
+
+def read_calibration(path: Path, target: Any) -> None:
+    """Fill a CameraInfo, all but its header, from a file as camera_calibration writes it.
+
+    Args:
+        path: YAML with ``image_width``, ``image_height``, ``distortion_model``, ``camera_matrix``,
+            ``distortion_coefficients``, ``rectification_matrix`` and ``projection_matrix``.
+        target: the message.
+
+    Raises:
+        StreamError: the file cannot be read or is no calibration.
+    """
+    content = load_yaml(path, StreamError)
+    try:
+        target.width, target.height = int(content["image_width"]), int(content["image_height"])
+        target.distortion_model = str(content["distortion_model"])
+        for field, (name, length) in _MATRICES.items():
+            values = [float(value) for value in content[name]["data"]]
+            if length not in (None, len(values)) or not np.isfinite(values).all():
+                raise ValueError(f"{name} has {len(values)} finite numbers")
+            setattr(target, field, values)
+    except (AssertionError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise StreamError(
+            f"{path}: not a calibration as camera_calibration writes it: "
+            f"{' '.join(f'{type(error).__name__} {error}'.split())}"
+        ) from None

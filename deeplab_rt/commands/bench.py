@@ -29,7 +29,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--backend", choices=BACKENDS, default="auto")
     parser.add_argument("--precision", choices=("auto", *PRECISIONS), default="auto")
     parser.add_argument(
-        "--input", metavar="PATH", help="frames of a recording (default: the rendered street)"
+        "--input",
+        default="street",
+        metavar="PATH",
+        help="frames of a recording (default: street, a rendered one)",
     )
     parser.add_argument(
         "--frame",

@@ -7,9 +7,10 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from deeplab_rt.commands import add_model_arguments
 from deeplab_rt.errors import BackendError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from deeplab_rt.labels import LabelSet
     from deeplab_rt.ros.latency_probe import LatencyProbe
     from deeplab_rt.streams.base import FrameSource
@@ -68,15 +71,17 @@ def run(args: argparse.Namespace) -> int:
             "source a ROS installation"
         ) from None
     from deeplab_rt.models import load_model
-    from deeplab_rt.ros.camera_node import DEFAULT_RATE, STREET
+    from deeplab_rt.ros.camera_node import DEFAULT_RATE
     from deeplab_rt.streams.outputs import check_outputs
     from deeplab_rt.streams.side_by_side import SideBySide
+    from deeplab_rt.streams.sources import open_recordings
+    from deeplab_rt.streams.street import STREET, is_street, street_labels
 
     output, overwrite = args.output or OUTPUT, args.overwrite or args.output is None
     check_outputs([args.input] if args.input else [], {"video": output})
     model = load_model(args.model)
     uri = args.input or STREET
-    with _open(uri, args.topic) as source:
+    with open_recordings([uri], args.topic) as source:
         rate = float(source.fps or DEFAULT_RATE)
     frames = max(1, round(args.seconds * rate))
     video = SideBySide(output, model.labels, overwrite)  # a wrong name shows at once
@@ -93,13 +98,15 @@ def run(args: argparse.Namespace) -> int:
     summary = probe.measurement.summary()
     _say(f"writing {output} ...")
     with closing(video):
-        iou = _write(video, lambda: _open(uri, args.topic), probe, model.labels)
+        truth = street_labels() if is_street(uri) else {}
+        recording = partial(open_recordings, [uri], args.topic)
+        iou = _write(video, recording, probe, model.labels, truth)
     engine = probe.measurement.engine
     summary |= {
         "drivable_iou": None if iou is None else round(iou, 4),
         "model": model.name,
         **{key: engine.get(key, "") for key in ("backend", "device", "precision", "reason")},
-        "input": args.input or "rendered street",
+        "input": uri,
         "output": str(output),
     }
     if args.json:
@@ -117,16 +124,6 @@ def _seconds(text: str) -> float:
     if not 0 < seconds <= 3600:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time; expected 0 to 3600 seconds")
     return seconds
-
-
-def _open(uri: str, topic: str | None) -> FrameSource:
-    from deeplab_rt.ros.camera_node import STREET, STREET_FRAMES
-    from deeplab_rt.streams.sources import open_recordings
-    from deeplab_rt.streams.street import StreetSource
-
-    if uri == STREET:
-        return StreetSource(frames=STREET_FRAMES)
-    return open_recordings([uri], topic)
 
 
 def _say(text: str) -> None:
@@ -159,19 +156,25 @@ def _write(
     open_source: Callable[[], FrameSource],
     probe: LatencyProbe,
     labels: LabelSet,
+    truth: Mapping[int, np.ndarray],
 ) -> float | None:
-    """Frame beside overlay for every mask that came; the drivable IoU where the truth is known."""
+    """Frame beside overlay for every mask that came; the drivable IoU where the truth is known.
+
+    Args:
+        truth: frame index -> its true label ids, of the street's label set.
+    """
     import numpy as np
 
+    from deeplab_rt.labels import load_label_set
     from deeplab_rt.masks import Masks
     from deeplab_rt.streams.side_by_side import revisit
-    from deeplab_rt.streams.street import StreetFrame
-    from deeplab_rt.streams.street_textures import ID
+    from deeplab_rt.streams.street import LABEL_SET
 
     measurement = probe.measurement
     answered = [(i, stamp) for i, stamp in measurement.published if stamp in measurement.arrivals]
     frames = revisit(open_source, (index for index, _ in answered))
     recent: deque[int] = deque()
+    drivable = load_label_set(LABEL_SET).drivable_lut
     both = either = 0
     for (_, stamp), frame in zip(answered, frames, strict=True):
         label_map = probe.labels(stamp)
@@ -183,10 +186,10 @@ def _write(
             recent.popleft()
         video.caption = f"{len(recent)} masks/s  {(arrival - stamp) / 1e6:.0f} ms"
         video.write(replace(frame, stamp_ns=stamp), masks)
-        if isinstance(frame, StreetFrame):
-            found, truth = masks.drivable > 0, frame.labels == ID["road"]
-            both += int(np.count_nonzero(found & truth))
-            either += int(np.count_nonzero(found | truth))
+        if frame.index in truth and truth[frame.index].shape == label_map.shape:
+            found, real = masks.drivable > 0, drivable[truth[frame.index]] > 0
+            both += int(np.count_nonzero(found & real))
+            either += int(np.count_nonzero(found | real))
     return both / either if either else None
 
 

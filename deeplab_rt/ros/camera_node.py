@@ -1,8 +1,8 @@
 """A camera for ROS 2: publishes any source of frames as ``image`` and ``camera_info`` at a rate.
 
 The executable ``camera_node``; run it beside the node where no camera driver is: a webcam, a video,
-a folder, a bag, or the rendered street. Recordings are stamped when they are published, as if the
-camera stood there now; live cameras keep their own stamps.
+a folder, a bag, or the drive that the package ships. Recordings are stamped when they are published,
+as if the camera stood there now; live cameras keep their own stamps.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import signal
 import sys
 import threading
 import time
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import rclpy
 from builtin_interfaces.msg import Time
 from rcl_interfaces.msg import ParameterDescriptor
@@ -26,16 +27,16 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
+from deeplab_rt.camera.calibration import fill_camera_info, read_calibration
 from deeplab_rt.camera.encodings import fill_image
 from deeplab_rt.errors import DeeplabError, StreamError
 from deeplab_rt.files import write_atomically
 from deeplab_rt.frame import Frame, Size
 from deeplab_rt.ros.spin import GuardedSpin
 from deeplab_rt.streams.base import FrameSource
-from deeplab_rt.streams.street import StreetSource
+from deeplab_rt.streams.sources import open_source
+from deeplab_rt.streams.street import CALIBRATION, FOLDER, STREET, is_street
 
-STREET = "street"
-STREET_FRAMES = 150  # of the rendered drive before it begins anew: five seconds at 30 Hz
 PRELOAD_BYTES = 400_000_000
 DEFAULT_RATE = 30.0  # of a recording that does not know its own
 SETTLE_S = 0.5  # both ends of a connection see it, and the last message is out, after this
@@ -43,11 +44,15 @@ SETTLE_S = 0.5  # both ends of a connection see it, and the last message is out,
 _PARAMETERS: dict[str, tuple[object, str]] = {
     "input": (
         STREET,
-        "Camera number, device path or URL, bag, video, image folder, or `street`, which is rendered.",
+        "Camera number, device path or URL, bag, video, image folder, or `street`, a rendered drive.",
     ),
     "topic": ("", "The image topic, for a bag that has several."),
     "rate": (0.0, "Frames per second; 0 for the source's own. A live camera keeps its own."),
-    "size": ("640x480", "Size of the rendered street as WxH."),
+    "size": ("", "Bring the images to this size, as WxH; empty for the source's own."),
+    "calibration": (
+        "",
+        "Calibration file as camera_calibration writes it, of the source's size; `street` has its own.",
+    ),
     "frame_id": ("camera", "Coordinate frame of the images, where the source names none."),
     "loop": (True, "Begin a recording anew when it has ended."),
     "preload": (False, "Decode a recording (its first 400 MB) beforehand, so that the rate holds."),
@@ -88,10 +93,10 @@ class CameraNode(Node):
         """
         if self._value("rate") < 0:
             raise StreamError(f"parameter rate is {self._value('rate')}, expected 0 or more")
+        size, calibration = self._size(), self._calibration()
         with self._open() as source:
             live, rate = source.live, self._value("rate") or source.fps or DEFAULT_RATE
-            calibration = _calibration(source)
-            messages = self._messages(source, stop)
+            messages = self._messages(source, size, stop)
             first = next(messages, None)
             if first is None and stop.is_set():
                 return 0
@@ -116,35 +121,45 @@ class CameraNode(Node):
         return self.get_parameter(name).value
 
     def _open(self) -> FrameSource:
-        uri = str(self._value("input"))
-        if uri == STREET:
-            try:
-                size = Size.parse(str(self._value("size")))
-            except ValueError as error:
-                raise StreamError(f"parameter size: {error}") from None
-            rate = float(self._value("rate") or DEFAULT_RATE)
-            return StreetSource(size, STREET_FRAMES, fps=rate)
-        from deeplab_rt.streams.sources import open_source
+        return open_source(str(self._value("input")), self._value("topic") or None)
 
-        return open_source(uri, self._value("topic") or None)
+    def _size(self) -> Size | None:
+        text = str(self._value("size"))
+        try:
+            return Size.parse(text) if text else None
+        except ValueError as error:
+            raise StreamError(f"parameter size: {error}") from None
+
+    def _calibration(self) -> CameraInfo:
+        """The camera's calibration, of the source's own size.
+
+        Where nothing is known it is a matrix of zeros, which says "not calibrated"
+        (sensor_msgs/CameraInfo).
+        """
+        info = CameraInfo()
+        path = str(self._value("calibration"))
+        if not path and is_street(str(self._value("input"))):
+            path = str(FOLDER / CALIBRATION)
+        if path:
+            read_calibration(Path(path), info)
+        return info
 
     def _messages(
-        self, source: FrameSource, stop: threading.Event
+        self, source: FrameSource, size: Size | None, stop: threading.Event
     ) -> Iterator[tuple[int, Image, int]]:
         """(index in the source, message, stamp in ns) of every frame, again and again if asked to."""
         if source.live:
-            yield from (self._message(frame) for frame in source)
+            yield from (self._message(frame, size) for frame in source)
             return
         again = bool(self._value("loop"))
-        if self._value("preload") or isinstance(source, StreetSource):
-            kept = []
-            size = 0
+        if self._value("preload"):
+            kept, kept_bytes = [], 0
             for frame in source:
-                kept.append(self._message(frame))
-                size += frame.image.nbytes
+                kept.append(self._message(frame, size))
+                kept_bytes += len(kept[-1][1].data)
                 if stop.is_set():
                     return
-                if size > PRELOAD_BYTES:
+                if kept_bytes > PRELOAD_BYTES:
                     self.get_logger().info(f"{source.name}: only the first {len(kept)} frames")
                     break
                 if len(kept) == self._value("frames"):
@@ -154,14 +169,17 @@ class CameraNode(Node):
                 if not again:
                     return
         else:
-            yield from (self._message(frame) for frame in source)
+            yield from (self._message(frame, size) for frame in source)
             while again and not stop.is_set():
                 with self._open() as anew:
-                    yield from (self._message(frame) for frame in anew)
+                    yield from (self._message(frame, size) for frame in anew)
 
-    def _message(self, frame: Frame) -> tuple[int, Image, int]:
+    def _message(self, frame: Frame, size: Size | None) -> tuple[int, Image, int]:
+        image = frame.image
+        if size is not None and size != frame.size:
+            image = np.asarray(cv2.resize(image, (size.width, size.height)), np.uint8)
         message = Image()
-        fill_image(message, frame.image, f"{frame.channels}8")
+        fill_image(message, image, f"{frame.channels}8")
         message.header.frame_id = frame.frame_id or str(self._value("frame_id"))
         return frame.index, message, frame.stamp_ns
 
@@ -177,7 +195,7 @@ class CameraNode(Node):
         self,
         first: tuple[int, Image, int],
         rest: Iterator[tuple[int, Image, int]],
-        calibration: Callable[[Image], CameraInfo],
+        calibration: CameraInfo,
         period: float | None,
         stop: threading.Event,
     ) -> None:
@@ -194,7 +212,7 @@ class CameraNode(Node):
                 stamp_ns = self.get_clock().now().nanoseconds
             message.header.stamp = Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
             self._image.publish(message)
-            info = calibration(message)
+            info = _camera_info(calibration, message)
             info.header = message.header
             self._info.publish(info)
             self._published += 1
@@ -211,26 +229,13 @@ class CameraNode(Node):
             write_atomically(Path(path), text.encode())
 
 
-def _calibration(source: FrameSource) -> Callable[[Image], CameraInfo]:
-    """What makes the CameraInfo of an image.
-
-    The rendered street's is exact. Of other cameras nothing is known but the size: a matrix of zeros
-    says "not calibrated" (sensor_msgs/CameraInfo).
-    """
-
-    def unknown(message: Image) -> CameraInfo:
-        return CameraInfo(width=message.width, height=message.height)
-
-    if not isinstance(source, StreetSource):
-        return unknown
-    matrix = source.camera.matrix
-    info = CameraInfo(width=source.camera.width, height=source.camera.height)
-    info.distortion_model = "plumb_bob"
-    info.d = array("d", [0.0] * 5)
-    info.k = matrix.ravel()
-    info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
-    info.p = [value for row in matrix.tolist() for value in (*row, 0.0)]
-    return lambda message: info
+def _camera_info(calibration: CameraInfo, image: Image) -> CameraInfo:
+    """The calibration at the image's size; nothing but the size where it is unknown."""
+    if not calibration.width:
+        return CameraInfo(width=image.width, height=image.height)
+    info = CameraInfo()
+    fill_camera_info(info, calibration, (image.height, image.width))
+    return info
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -21,18 +21,19 @@ def open_source(
 
     Args:
         uri: a camera (number, /dev path, URL), a bag of ROS 2 or ROS 1 (directory, .mcap, .db3,
-            .bag), an image folder, an image, or a video file.
+            .bag), an image folder, an image, a video file, or ``street``, the drive that the package
+            ships.
         topic: the image topic, for a bag that has several; those of the options if None.
         options: how a recording is read; a camera has none.
 
     Raises:
         StreamError: there is no such input, or it cannot be read; the message says why.
     """
-    from deeplab_rt.streams import bag_reader, folder, live_camera, video
+    from deeplab_rt.streams import bag_reader, folder, live_camera, street, video
 
     if live_camera.is_camera(str(uri)):
         return live_camera.LiveCamera(str(uri))
-    path = expand_user(uri)
+    path = street.FOLDER / street.VIDEO if street.is_street(uri) else expand_user(uri)
     selection = (options or ReadOptions()).selection
     try:
         status = path.stat()
@@ -51,7 +52,8 @@ def open_source(
             raise StreamError(f"{str(path)!r}: is no name of a file: {error}") from None
         if error.errno == errno.ENOENT:
             raise StreamError(
-                f"{path}: no such input; expected a bag, a video, an image folder or a camera"
+                f"{path}: no such input; expected a bag, a video, an image folder, a camera or "
+                "`street`"
             ) from None
         raise StreamError(f"{path}: cannot be read: {error.strerror}") from None
 

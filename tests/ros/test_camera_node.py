@@ -12,7 +12,7 @@ from sensor_msgs.msg import CameraInfo
 
 from deeplab_rt.camera.encodings import decode_image
 from deeplab_rt.ros.session import NodeProcess, NodeProcessError
-from deeplab_rt.streams.street import StreetSource
+from deeplab_rt.streams.sources import open_source
 from tests.ros.peer import PATIENCE, Peer, stamp_of, wait_for
 
 MODULE = "deeplab_rt.ros.camera_node"
@@ -37,18 +37,19 @@ def test_the_street_with_its_exact_calibration(peer: Peer, tmp_path: Path) -> No
     peer.listen("/image")
     peer.listen("/camera_info", CameraInfo)
     log = tmp_path / "log.csv"
-    parameters = {"size": "96x64", "frames": 5, "wait_for_subscriber": True, "log": str(log)}
+    parameters = {"size": "320x240", "frames": 5, "wait_for_subscriber": True, "log": str(log)}
     with NodeProcess(MODULE, parameters, tmp_path) as camera:
         images, infos = peer.received["/image"], peer.received["/camera_info"]
         wait_for(lambda: len(images) == 5 and len(infos) == 5, "five frames")
         assert camera.process.wait(PATIENCE) == 0
-    street = StreetSource((64, 96))
-    for index, message in enumerate(images):
-        picture, channels = decode_image(message)
-        assert channels == "bgr" and message.header.frame_id == "camera"
-        assert np.array_equal(picture, street.render(index)[0])
-    assert np.allclose(infos[0].k, street.camera.matrix.ravel())
-    assert (infos[0].width, infos[0].height) == (96, 64)
+    with open_source("street") as source:
+        for frame, message in zip(source, images, strict=False):
+            image, channels = decode_image(message)
+            assert channels == "bgr" and message.header.frame_id == "camera"
+            assert np.array_equal(image, cv2.resize(frame.image, (320, 240)))
+    # Half of the drive's own 544 and (319.5, 239.5), pixel centres at whole numbers.
+    assert np.allclose(infos[0].k, [272, 0, 159.5, 0, 272, 119.5, 0, 0, 1])
+    assert (infos[0].width, infos[0].height) == (320, 240)
     stamps = [stamp_of(message) for message in images]
     assert stamps == [stamp_of(info) for info in infos] == sorted(set(stamps))
     assert log.read_text() == "".join(f"{i},{stamp}\n" for i, stamp in enumerate(stamps))
@@ -92,6 +93,7 @@ def test_it_ends_on_a_signal(peer: Peer, pictures: Path, tmp_path: Path) -> None
     [
         ({"input": "/no/such.mp4"}, "camera_node: /no/such.mp4: no such input"),
         ({"rate": -1.0}, "camera_node: parameter rate is -1.0, expected 0 or more"),
+        ({"calibration": "/no/such.yaml"}, "camera_node: /no/such.yaml: cannot be read"),
         ({"size": "big"}, "camera_node: parameter size: 'big' is not a size; expected WxH"),
     ],
 )

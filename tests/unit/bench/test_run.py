@@ -60,7 +60,7 @@ def test_what_cannot_be_measured_is_told(result: dict) -> None:  # type: ignore[
 def test_result_is_plain_and_complete(result: dict) -> None:  # type: ignore[type-arg]
     assert json.loads(json.dumps(result)) == result
     assert result["backend"] == "openvino"
-    assert result["frames"] == "rendered street"
+    assert result["frames"] == "street"
     assert result["roofline"]["groups"][-1]["group"] == "all"
 
 

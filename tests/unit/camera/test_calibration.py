@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from deeplab_rt.camera.calibration import crop_of, fill_camera_info
-from deeplab_rt.errors import FrameError
+from deeplab_rt.camera.calibration import crop_of, fill_camera_info, read_calibration
+from deeplab_rt.errors import FrameError, StreamError
+from deeplab_rt.streams.street import CALIBRATION, FOLDER
 
 K = np.array([[900.0, 0, 700.2], [0, 910.0, 401.7], [0, 0, 1]])
 
@@ -81,3 +83,28 @@ def test_camera_that_is_not_calibrated() -> None:
     info.width = 0
     with pytest.raises(FrameError, match="not calibrated"):
         crop_of(info, (480, 640))
+
+
+def test_a_calibration_file_is_read(tmp_path: Path) -> None:
+    info = SimpleNamespace()
+    read_calibration(FOLDER / CALIBRATION, info)
+    assert (info.width, info.height, info.distortion_model) == (640, 480, "plumb_bob")
+    assert info.k[0] == 544 and info.d == [0.0] * 5 and len(info.p) == 12
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: "- 1", "not a calibration"),
+        (lambda text: "{", "not a YAML file"),
+        (lambda text: text.replace("camera_matrix", "other"), "KeyError 'camera_matrix'"),
+        (lambda text: text.replace("544.0", ".nan"), "camera_matrix has 9 finite numbers"),
+        (lambda text: text.replace("544.0, ", "", 1), "camera_matrix has 8 finite numbers"),
+        (lambda text: text.replace("640", ".inf"), "not a calibration"),
+    ],
+)
+def test_what_is_no_calibration_is_told(tmp_path: Path, change: Any, message: str) -> None:
+    path = tmp_path / "camera.yaml"
+    path.write_text(change((FOLDER / CALIBRATION).read_text()))
+    with pytest.raises(StreamError, match=f"camera.yaml: .*{message}"):
+        read_calibration(path, SimpleNamespace())

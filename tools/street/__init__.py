@@ -1,0 +1,1 @@
+"""The rendered street: a drive with the exact label of every pixel."""

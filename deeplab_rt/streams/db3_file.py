@@ -131,13 +131,15 @@ class Db3File:
                 report.warn(
                     f"{path}: its recorder did not close it; {journals[0].name} is read too"
                 )
-                return sqlite3.connect(Path(self._copy.name) / path.name)
+                return sqlite3.connect(Path(self._copy.name) / path.name, check_same_thread=False)
             report.warn(
                 f"{path}: messages in {journals[0].name} are not read: {place} has no room for a "
                 f"copy; `sqlite3 {path} 'PRAGMA wal_checkpoint'` puts them where they belong"
             )
         # as_uri() escapes what means something in a URI (#, ?, %), so that this file is opened.
-        return sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
+        uri = f"{path.as_uri()}?mode=ro&immutable=1"
+        # Opened by one thread, read by another and closed by the first: never by two at once.
+        return sqlite3.connect(uri, uri=True, check_same_thread=False)
 
     def _read_topics(self) -> dict[int, BagChannel]:
         assert self._database is not None

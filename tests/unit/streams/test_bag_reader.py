@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,6 +83,16 @@ def test_every_kind_of_bag(
     assert is_bag(path)
     source = assert_numbered(path, 5)
     assert source.total == 5 and source.warnings == [] and source.topic == TOPIC
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_bag_is_read_by_another_thread_than_opened_it(tmp_path: Path, storage: str) -> None:
+    """As the pipeline of ``replay`` does."""
+    images = [image_message(numbered(index), stamp_of(index)) for index in range(3)]
+    path = write_bag(tmp_path / "drive", {TOPIC: images}, storage)
+    with BagImages(path) as source, ThreadPoolExecutor(1) as pool:
+        frames = pool.submit(list, source).result()
+    assert [number_of(frame.image) for frame in frames] == [0, 1, 2]
 
 
 def test_zstd_chunks(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = "deeplab_rt"
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parent  # colcon build --symlink-install runs a link to it
 
 
 def share_files() -> list[tuple[str, list[str]]]:

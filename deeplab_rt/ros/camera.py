@@ -13,7 +13,7 @@ from deeplab_rt.camera.encodings import check_message, decode_message, stamp_ns_
 from deeplab_rt.errors import FrameError
 from deeplab_rt.frame import Frame
 from deeplab_rt.masks import Masks
-from deeplab_rt.ros.diagnostics import CameraReport, CameraStats
+from deeplab_rt.ros.diagnostics import CameraReport, CameraStats, Status
 from deeplab_rt.ros.ground_output import PoseSource
 from deeplab_rt.ros.inputs import CameraInputs
 from deeplab_rt.ros.outputs import CameraOutputs, FrameResult
@@ -49,7 +49,9 @@ class Camera:
         """
         self.name = name
         self.stats = CameraStats()
-        self.report = CameraReport(f"{node.get_name()}: {name or 'camera'}", self.stats)
+        self.report = CameraReport(
+            f"{node.get_fully_qualified_name().lstrip('/')}: {name or 'camera'}", self.stats
+        )
         self.settings = settings
         self.worker = worker
         self.inputs: CameraInputs | None = None
@@ -82,6 +84,18 @@ class Camera:
             partial(self.stats.count, "lost"),
             self.warn,
         )
+        self._node.get_logger().info(self.inputs.description)
+
+    def status(self) -> Status:
+        """What is to be said of its health now."""
+        settings, inputs = self.settings(), self.inputs
+        return self.report.make(
+            inputs is not None,
+            self._node.get_clock().now().nanoseconds,
+            settings.max_age_ms,
+            settings.expected_rate_hz,
+            inputs.why_silent if inputs is not None else lambda: "",
+        )
 
     def stop_listening(self) -> None:
         """Unsubscribe."""
@@ -104,9 +118,13 @@ class Camera:
         age = self.age_ms(message.header)
         if age is not None:
             self.stats.time({"transport": age})
-            if 0 < self.settings().max_age_ms < age:
+            limit = self.settings().max_age_ms
+            if 0 < limit < age:
                 self.stats.count("stale")
+                self.warn(f"frame dropped as older than {limit:g} ms: {age:.0f} ms")
                 return
+        elif not stamp_ns_of(message.header):
+            self.stats.count("unstamped")
         if self.worker.put(self._index, ImageJob(self, message, received)) is not None:
             self.stats.count("replaced")
 
@@ -162,6 +180,7 @@ class ImageJob:
         age = camera.age_ms(header)
         if age is not None and 0 < settings.max_age_ms < age:
             stats.count("late")
+            camera.warn(f"mask dropped as older than {settings.max_age_ms:g} ms: {age:.0f} ms")
             return
         if camera.poses is None:  # the node was deactivated and did not wait for so long
             stats.count("discarded")
@@ -170,14 +189,17 @@ class ImageJob:
         info = camera.inputs.info if camera.inputs is not None else None
         labels = camera.worker.segmenter.labels
         result = FrameResult(header, frame, masks, labels, info, settings, camera.poses)
-        for error in camera.outputs.publish(result):
-            camera.warn(f"not all is published: {error}")
+        errors = camera.outputs.publish(result)
+        if errors:
+            stats.incomplete = "; ".join(" ".join(str(error).split()) for error in errors)
+            stats.count("incomplete")
+            camera.warn(f"not all is published: {stats.incomplete}")
         done = time.perf_counter()
         stages = {"publish": 1e3 * (done - started), "node": 1e3 * (done - self._received)}
         age = camera.age_ms(header)
         if age is not None:
             stages["latency"] = age
-            stats.newest_stamp_ns = frame.stamp_ns
+        stats.newest_stamp_ns = None if age is None else frame.stamp_ns
         stats.time(stages)
         stats.count("published")
         camera.outputs.publish(result, for_people=True)

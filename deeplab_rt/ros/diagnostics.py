@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,9 @@ WINDOW = 300  # frames over which percentiles are taken: ten seconds at 30 Hz
 DROPPED = ("replaced", "stale", "late", "discarded")
 """Why a frame was dropped: a newer one came, it was too old on arrival, its masks came too late, the
 node was deactivated while it waited (or the device failed)."""
+REMARKS = ("lost", "unstamped", "incomplete")
+"""What else is counted: messages that the middleware lost, frames without a stamp, and frames of which
+an output could not be made."""
 
 
 @dataclass
@@ -54,7 +57,8 @@ class CameraStats:
         self._counts: Counter[str] = Counter()
         self._stages: dict[str, deque[float]] = {}
         self.last_received = time.monotonic()  # when listening began, until a frame comes
-        self.newest_stamp_ns: int | None = None  # of the newest mask that was published
+        self.newest_stamp_ns: int | None = None  # of the newest mask, unless it has no stamp
+        self.incomplete = ""  # why an output of the newest frame that lacks one could not be made
 
     def count(self, what: str, number: int = 1) -> None:
         with self._lock:
@@ -67,10 +71,12 @@ class CameraStats:
                 self._stages.setdefault(stage, deque(maxlen=WINDOW)).append(milliseconds)
 
     def counts(self) -> dict[str, int]:
-        """``received``, ``published``, ``bad``, ``dropped`` and what it is made of, ``lost``."""
+        """``received``, ``published``, ``bad``, ``dropped`` and what it is made of, and REMARKS."""
         with self._lock:
             counts = Counter(self._counts)
-        named = {name: counts[name] for name in ("received", "published", "bad", *DROPPED, "lost")}
+        named = {
+            name: counts[name] for name in ("received", "published", "bad", *DROPPED, *REMARKS)
+        }
         return {**named, "dropped": sum(counts[name] for name in DROPPED)}
 
     def percentiles(self) -> dict[str, tuple[float, float]]:
@@ -103,6 +109,7 @@ class CameraReport:
         now_ns: int,
         max_age_ms: float,
         expected_rate_hz: float,
+        silence: Callable[[], str] = lambda: "",
     ) -> Status:
         """The status of now.
 
@@ -111,6 +118,7 @@ class CameraReport:
             now_ns: time of the clock that stamps frames.
             max_age_ms: the parameter; 0 for none.
             expected_rate_hz: the parameter; 0 for none.
+            silence: says why no frame comes; asked only if none does.
         """
         counts = self.stats.counts()
         when = time.monotonic()
@@ -137,7 +145,7 @@ class CameraReport:
 
         silent = when - self.stats.last_received
         if silent > NO_INPUT_S:
-            status.add_problem(ERROR, f"no frame for {silent:.1f} s")
+            status.add_problem(ERROR, f"no frame for {silent:.1f} s{silence()}")
         elif age is not None and age > (max_age_ms or OLD_MASK_MS):
             status.add_problem(ERROR, f"the newest mask is {age:.0f} ms old")
         elif age is not None and age < -AHEAD_MS:
@@ -149,6 +157,14 @@ class CameraReport:
         if new["stale"] or new["late"]:
             dropped = new["stale"] + new["late"]
             status.add_problem(WARN, f"{dropped} frames dropped as older than {max_age_ms:g} ms")
+        if new["unstamped"] and (max_age_ms or counts["unstamped"] < counts["received"]):
+            status.add_problem(
+                WARN, f"{new['unstamped']} frames without a stamp: served, but of unknown age"
+            )
+        if new["incomplete"]:
+            status.add_problem(
+                WARN, f"{new['incomplete']} frames without all outputs: {self.stats.incomplete}"
+            )
         if new["lost"]:
             status.add_problem(WARN, f"{new['lost']} frames lost by the transport")
         if expected_rate_hz and rate_out < 0.9 * expected_rate_hz:

@@ -95,8 +95,19 @@ class EnginePolicy:
             self._build.close()
 
     def report(self, status: Status) -> None:
-        """Add to a status whether what runs is what was asked for."""
-        build = self._build
+        """Add to a status what runs, and whether that is what was asked for."""
+        segmenter, build = self._worker.segmenter, self._build
+        info = segmenter.info
+        status.values |= {
+            "model": segmenter.model.name,
+            "backend": info.name,
+            "version": info.version,
+            "device": info.device,
+            "precision": info.precision,
+            "input": str(info.input_size),
+            "reason": segmenter.reason,
+            **{name: str(value) for name, value in info.details.items()},
+        }
         if build is not None and build.failure is not None:
             status.add_problem(WARN, f"the CPU serves: the engine build failed: {build.failure}")
         elif build is not None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import QoSCompatibility, qos_check_compatible, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from deeplab_rt.ros import qos
+
+COMPRESSED = "/compressed"
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
 class CameraInputs:
@@ -39,10 +44,57 @@ class CameraInputs:
         self._node = node
         self.info: CameraInfo | None = None
         prefix = f"{camera}/" if camera else ""
-        # `-r image:=/front/image_raw` shall mean /front/image_raw/compressed too, as with
-        # image_transport; ROS remaps whole names only.
-        topic = node.resolve_topic_name(f"{prefix}image") + ("/compressed" if compressed else "")
-        profile = qos.image_qos(reliable)
+        self._topic, self._kind = image_topic(node.resolve_topic_name(f"{prefix}image"), compressed)
+        self._profile = qos.image_qos(reliable)
+        with ExitStack() as stack:
+            stack.callback(self.close)  # of what is made, if not all can be
+            self._subscriptions: list[Any] = []
+            self._subscriptions.append(self._subscribe(on_image, on_lost, warn))
+            info = node.create_subscription(
+                CameraInfo, f"{prefix}camera_info", self._on_info, qos_profile_sensor_data
+            )
+            self._subscriptions.append(info)
+            stack.pop_all()
+        self.description = (
+            f"listening to {self._topic} ({_type_name(self._kind)}, {qos.in_words(self._profile)}) "
+            f"and {info.topic_name}"
+        )
+
+    def why_silent(self) -> str:
+        """What stands in the place of the publisher of images, for the end of a sentence."""
+        wanted = _type_name(self._kind)
+        others = []
+        for info in self._node.get_publishers_info_by_topic(self._topic):
+            name = qos.name_of(info)
+            if info.topic_type != wanted:
+                others.append(f"{name} publishes {info.topic_type} there, not {wanted}")
+            elif qos_check_compatible(info.qos_profile, self._profile)[0] == QoSCompatibility.ERROR:
+                others.append(
+                    f"{name} offers {qos.in_words(info.qos_profile)}, the node asks for "
+                    f"{qos.in_words(self._profile)}: see image_qos"
+                )
+            else:
+                others.append(f"{name} publishes it and sends nothing that arrives")
+        if others:
+            return f" on {self._topic}: {', '.join(others)}"
+        own = f"{self._node.get_fully_qualified_name()}/"
+        graph = self._node.get_topic_names_and_types()
+        similar = similar_topics(self._topic, [t for t in graph if not t[0].startswith(own)])
+        there = f"; image topics here: {', '.join(similar)}" if similar else ""
+        return f" on {self._topic}: nobody publishes it{there}"
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        while self._subscriptions:
+            self._node.destroy_subscription(self._subscriptions.pop())
+
+    def _subscribe(
+        self,
+        on_image: Callable[[Any], None],
+        on_lost: Callable[[int], None],
+        warn: Callable[[str], None],
+    ) -> Any:
+        node, topic = self._node, self._topic
 
         def deadline(event: Any) -> None:
             warn(f"{topic}: deadline missed {event.total_count} times")
@@ -51,32 +103,52 @@ class CameraInputs:
             if event.not_alive_count_change > 0:
                 warn(f"{topic}: a publisher is no longer alive")
 
-        kind = CompressedImage if compressed else Image
-        self._image = qos.with_events(
+        return qos.with_events(
             lambda events: node.create_subscription(
-                kind,
+                self._kind,
                 topic,
                 on_image,
-                profile,
+                self._profile,
                 event_callbacks=events,
                 qos_overriding_options=qos.INPUT_OVERRIDES,
             ),
             qos.SubscriptionEventCallbacks,
             {
-                "incompatible_qos": qos.warn_of_mismatch(node, topic, False, profile, warn),
+                "incompatible_qos": qos.warn_of_mismatch(node, topic, False, self._profile, warn),
                 "deadline": deadline,
                 "liveliness": liveliness,
                 "message_lost": lambda event: on_lost(event.total_count_change),
             },
         )
-        self._info = node.create_subscription(
-            CameraInfo, f"{prefix}camera_info", self._on_info, qos_profile_sensor_data
-        )
-
-    def close(self) -> None:
-        """Unsubscribe."""
-        self._node.destroy_subscription(self._image)
-        self._node.destroy_subscription(self._info)
 
     def _on_info(self, message: CameraInfo) -> None:
         self.info = message
+
+
+def image_topic(resolved: str, compressed: bool) -> tuple[str, Any]:
+    """Topic and message type for the name that ``image`` is remapped to.
+
+    ``image:=/front/image_raw`` means /front/image_raw/compressed too, as with image_transport (ROS
+    remaps whole names only), and ``image:=/front/image_raw/compressed`` means compressed images
+    whatever ``image_transport`` says.
+    """
+    if resolved.endswith(COMPRESSED):
+        return resolved, CompressedImage
+    return (resolved + COMPRESSED, CompressedImage) if compressed else (resolved, Image)
+
+
+def similar_topics(topic: str, topics: list[tuple[str, list[str]]], most: int = 4) -> list[str]:
+    """Topics of images among the (name, types) of a graph, the likeliest first, with their types."""
+    images = {
+        name: kind
+        for name, kinds in topics
+        for kind in kinds
+        if kind in IMAGE_TYPES and name != topic
+    }
+    likeness = {name: difflib.SequenceMatcher(None, topic, name).ratio() for name in images}
+    names = sorted(images, key=lambda name: -likeness[name])[:most]
+    return [f"{name} ({images[name].rpartition('/')[2]})" for name in names]
+
+
+def _type_name(kind: Any) -> str:
+    return f"sensor_msgs/msg/{kind.__name__}"

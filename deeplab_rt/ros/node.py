@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -41,6 +42,7 @@ from deeplab_rt.worker import InferenceWorker
 
 NODE_NAME = "deeplab"
 STOP_S = 1.5  # the longest that stopping waits for the frame in the network
+WAIT_S = 3.0  # after the start without `configure`, the node says that it waits for it
 
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,
@@ -69,7 +71,9 @@ class SegmenterNode(LifecycleNode):
         self._policy: EnginePolicy | None = None
         self._configured = ExitStack()  # undoes what configuring did
         self._activated = ExitStack()  # undoes what activating did
-        self._failure: Exception | None = None  # for which the node went back to unconfigured
+        self._failure = ""  # why the last transition failed
+        self._waiting_since: float | None = time.monotonic()  # for the first `configure`
+        self._finalised = False
         self._active = False
         self._enabled = True
         self._settings = declare(self)
@@ -101,7 +105,13 @@ class SegmenterNode(LifecycleNode):
         return self._guarded(self._free, state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._finalised = True
         return self._guarded(self._free, state)
+
+    def shut_down(self) -> None:
+        """Free everything, unless the lifecycle has come to its end already."""
+        if not self._finalised:
+            self.trigger_shutdown()
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, so that the node is unconfigured and can be configured again."""
@@ -112,13 +122,14 @@ class SegmenterNode(LifecycleNode):
     ) -> TransitionCallbackReturn:
         try:
             return step(state)
-        except Exception:
+        except Exception as error:
             self.get_logger().error(traceback.format_exc())
+            self._failure = f"{state.label} failed: {_one_line(error)}"
             return ERROR
 
     def _configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         names = self._settings.cameras or ("",)
-        self._failure = None
+        self._failure, self._waiting_since = "", None
         with ExitStack() as stack:
             worker = InferenceWorker(len(names), self._failed.trigger)
             stack.callback(self._close_worker, worker)
@@ -127,8 +138,7 @@ class SegmenterNode(LifecycleNode):
             try:
                 policy.open(self._stopping)
             except DeeplabError as error:
-                self.get_logger().error(f"cannot configure: {_one_line(error)}")
-                return FAILURE
+                return self._refuse("configure", error)
             cameras: list[Camera] = []
             for index, name in enumerate(names):
                 cameras.append(Camera(self, index, name, worker, lambda: self._settings))
@@ -149,8 +159,7 @@ class SegmenterNode(LifecycleNode):
             try:
                 poses = self._pose_source()
             except DeeplabError as error:
-                self.get_logger().error(f"cannot activate: {_one_line(error)}")
-                return FAILURE
+                return self._refuse("activate", error)
             stack.callback(poses.close)
             for camera in self._cameras:
                 stack.callback(camera.deactivate)
@@ -162,7 +171,13 @@ class SegmenterNode(LifecycleNode):
                 self._listen()
             self._activated = stack.pop_all()
         self._active = True
+        self._failure = ""
         return SUCCESS
+
+    def _refuse(self, transition: str, error: Exception) -> TransitionCallbackReturn:
+        self._failure = f"cannot {transition}: {_one_line(error)}"
+        self.get_logger().error(self._failure)
+        return FAILURE
 
     def _pose_source(self) -> PoseSource:
         settings = self._settings
@@ -186,7 +201,8 @@ class SegmenterNode(LifecycleNode):
     def _close_worker(self, worker: InferenceWorker) -> None:
         if not worker.close(STOP_S):
             self.get_logger().error(f"a frame has been in the network for more than {STOP_S} s")
-        self._failure = worker.failure
+        if worker.failure is not None:
+            self._failure = f"the backend failed: {_one_line(worker.failure)}"
 
     def _listen(self) -> None:
         for camera in self._cameras:
@@ -248,46 +264,37 @@ class SegmenterNode(LifecycleNode):
         return response
 
     def _publish_diagnostics(self) -> None:
-        now = self.get_clock().now()
         device = ""
         if self._worker is not None and self._policy is not None:
             self._policy.watch()
             device = self._worker.segmenter.info.device
-        settings = self._settings
-        statuses = [self._engine_status()]
-        for camera in self._cameras:
-            listening = camera.inputs is not None
-            statuses.append(
-                camera.report.make(
-                    listening, now.nanoseconds, settings.max_age_ms, settings.expected_rate_hz
-                )
-            )
+        statuses = [self._engine_status(), *(camera.status() for camera in self._cameras)]
         self._health.publish(statuses, device)
+        self._say_that_it_waits()
 
     def _engine_status(self) -> Status:
-        status = Status(f"{NODE_NAME}: engine")
+        status = Status(f"{self.get_fully_qualified_name().lstrip('/')}: engine")
         if self._worker is not None and self._policy is not None:
-            segmenter, info = self._worker.segmenter, self._worker.segmenter.info
-            if self._worker.failure is not None:
-                status.add_problem(LEVEL_ERROR, f"the backend failed: {self._worker.failure}")
+            state = "active" if self._active else "inactive"
+            status.values = {"state": state, "enabled": str(self._enabled).lower()}
             self._policy.report(status)
-            status.values = {
-                "state": "active" if self._active else "inactive",
-                "enabled": str(self._enabled).lower(),
-                "model": segmenter.model.name,
-                "backend": info.name,
-                "version": info.version,
-                "device": info.device,
-                "precision": info.precision,
-                "input": str(info.input_size),
-                "reason": segmenter.reason,
-                **{name: str(value) for name, value in info.details.items()},
-            }
-        elif self._failure is not None:
-            status.add_problem(LEVEL_ERROR, f"the backend failed: {_one_line(self._failure)}")
-        else:
+        elif self._finalised:
+            status.add_problem(LEVEL_ERROR, "finalised: it was shut down; start it again")
+        elif not self._failure:
             status.problems.append("not configured")
+        if self._failure:
+            status.add_problem(LEVEL_ERROR, self._failure)
         return status
+
+    def _say_that_it_waits(self) -> None:
+        """Once, where nobody has configured the node soon after its start."""
+        if self._waiting_since and time.monotonic() - self._waiting_since > WAIT_S:
+            self._waiting_since = None
+            name = self.get_fully_qualified_name()
+            self._log(
+                f"waiting for `configure`: run `ros2 lifecycle set {name} configure` and then "
+                "`activate`, or start the node with `-p autostart:=true`"
+            )
 
     def _log(self, text: str) -> None:
         self.get_logger().info(" ".join(text.split()))
@@ -323,7 +330,7 @@ def main(args: Sequence[str] | None = None) -> int:
             node.trigger_activate()
         while not stopped.is_set():
             spin.once(0.1)
-        node.trigger_shutdown()
+        node.shut_down()
         executor.shutdown()
         node.destroy_node()
     finally:

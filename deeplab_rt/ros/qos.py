@@ -112,10 +112,12 @@ def warn_of_mismatch(
 
         def tell() -> None:
             node.destroy_timer(timer)
-            theirs = sorted({f"{_name(info)} ({_words(info.qos_profile)})" for info in find(topic)})
+            theirs = sorted(
+                {f"{name_of(info)} ({in_words(info.qos_profile)})" for info in find(topic)}
+            )
             warn(
                 f"no connection on {topic}: incompatible {policy}: this node {verb} it "
-                f"{_words(ours)}; {other}: {', '.join(theirs) or 'gone'}; a publisher must offer "
+                f"{in_words(ours)}; {other}: {', '.join(theirs) or 'gone'}; a publisher must offer "
                 "at least what a subscription asks for (see image_qos and qos_overrides)"
             )
 
@@ -124,11 +126,13 @@ def warn_of_mismatch(
     return on_event
 
 
-def _name(info: Any) -> str:
+def name_of(info: Any) -> str:
+    """The full name of the node of an endpoint."""
     return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
 
 
-def _words(profile: QoSProfile) -> str:
+def in_words(profile: QoSProfile) -> str:
+    """Reliability, durability and deadline of a profile."""
     words = [profile.reliability.name, profile.durability.name]
     if 0 < profile.deadline.nanoseconds < 1 << 62:
         words.append(f"deadline {profile.deadline.nanoseconds / 1e6:g} ms")

@@ -101,3 +101,32 @@ def test_counts_add_up() -> None:
     counts = stats.counts()
     assert counts["dropped"] == 4
     assert counts["received"] == counts["published"] + counts["dropped"] + counts["bad"]
+
+
+def test_silence_is_explained() -> None:
+    stats = healthy()
+    stats.last_received = time.monotonic() - 7
+    status = report_of(stats, silence=lambda: " on /image: nobody publishes it")
+    assert status.message == "no frame for 7.0 s on /image: nobody publishes it"
+    assert report_of(healthy(), silence=lambda: "asked without need").message == "ok"
+
+
+def test_frames_without_a_stamp_under_a_limit_or_among_others() -> None:
+    stats = CameraStats()
+    for what in ("received", "unstamped", "published"):
+        stats.count(what)
+    assert report_of(stats).level == OK  # a camera that never stamps, and nobody minds
+    status = report_of(stats, max_age_ms=100.0)
+    assert status.level == WARN
+    assert status.message == "1 frames without a stamp: served, but of unknown age"
+    stats.count("received")  # with a stamp
+    assert report_of(stats).level == WARN
+
+
+def test_outputs_that_cannot_be_made_are_a_warning() -> None:
+    stats = healthy()
+    stats.count("incomplete", 5)
+    stats.incomplete = "no grid: no camera_info has come"
+    status = report_of(stats)
+    assert status.level == WARN
+    assert status.message == "5 frames without all outputs: no grid: no camera_info has come"

@@ -124,7 +124,7 @@ def test_machine_without_gpu(harness: Any) -> None:
     one.open()
     assert one.serve() == "openvino"
     assert one.status().level == OK
-    assert "TensorRT cannot run here" in one.worker.segmenter.reason
+    assert "TensorRT cannot run here" in one.status().values["reason"]
     # In a process where other tests loaded the double of libcuda.so.1 there is a driver without a GPU.
     lacks = probe.machine_lacks()
     assert lacks is not None

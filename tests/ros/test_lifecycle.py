@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 
@@ -27,6 +28,8 @@ def test_transitions(palette_model: Model, tmp_path: Path, peer: Peer, painted: 
         assert not peer.change("configure")
         node.wait_for_line("cannot configure: no model 'nowhere'")
         assert peer.state() == "unconfigured"
+        status, _ = peer.diagnostics("deeplab: engine", lambda s, v: "no model" in s.message)
+        assert status.level == DiagnosticStatus.ERROR
         assert not peer.set(model=str(palette_model.directory))
         assert peer.change("configure")
         assert "model needs `cleanup`" in peer.set(model="other")
@@ -160,3 +163,30 @@ def test_configure_that_fails_leaves_nothing_behind(
             threads.append(process.num_threads())
         assert threads[2] <= threads[0], node.output
         node.stop()
+
+
+def test_node_that_nobody_configures_says_that_it_waits(tmp_path: Path, peer: Peer) -> None:
+    arguments = ("-r", "__ns:=/car")
+    with NodeProcess(tmp_path / "log", *arguments) as node:
+        node.wait_for_line(
+            "waiting for `configure`: run `ros2 lifecycle set /car/deeplab configure`"
+        )
+        status, _ = peer.diagnostics("car/deeplab: engine", lambda s, v: True)
+        assert (status.level, status.message) == (DiagnosticStatus.OK, "not configured")
+        node.stop()
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_node_that_was_shut_down_ends_well_on_the_signal(
+    palette_model: Model, tmp_path: Path, peer: Peer, configured: bool
+) -> None:
+    with NodeProcess(tmp_path / "log", *node_arguments(palette_model)) as node:
+        if configured:
+            assert peer.change("configure")
+            assert peer.change("inactive_shutdown")
+        else:
+            assert peer.change("unconfigured_shutdown")
+        status, _ = peer.diagnostics("engine", lambda s, v: "finalised" in s.message)
+        assert status.level == DiagnosticStatus.ERROR
+        node.stop()
+        assert "Traceback" not in node.output

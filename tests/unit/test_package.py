@@ -140,3 +140,11 @@ def test_a_wheel_holds_what_a_ros_package_shares(tmp_path: Path) -> None:
         if path.suffix in (".py", ".yaml", ".cu") and "__pycache__" not in path.parts:
             shared.add(str(path.relative_to(REPOSITORY)))
     assert shared <= names, sorted(shared - names)
+
+
+def test_setup_runs_through_a_link_as_colcon_symlink_install_runs_it(tmp_path: Path) -> None:
+    (tmp_path / "setup.py").symlink_to(REPOSITORY / "setup.py")
+    command = [sys.executable, "setup.py", "--version"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == deeplab_rt.__version__

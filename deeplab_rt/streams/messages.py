@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from deeplab_rt.camera.calibration import fill_camera_info
 from deeplab_rt.errors import FrameError
 from deeplab_rt.labels import LabelSet
+from deeplab_rt.streams.records import BagChannel
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -124,3 +127,74 @@ def label_info_message(head: Any, labels: LabelSet) -> Any:
     entry = types["vision_msgs/msg/VisionClass"]
     classes = [entry(class_id=label.id, class_name=label.name) for label in labels.labels]
     return types[LABEL_INFO](header=head, class_map=classes, threshold=0.0)
+
+
+def camera_info_message(head: Any, info: Any, size: tuple[int, int]) -> Any:
+    """A ``sensor_msgs/CameraInfo`` for images of ``size`` (height, width) from the camera's own.
+
+    Args:
+        head: the new message's header.
+        info: of ROS 2, or of ROS 1 (whose matrices have capital names).
+        size: (height, width) in pixels.
+
+    Raises:
+        FrameError: the camera is not calibrated.
+    """
+    types = typestore().types
+    matrices = {
+        name: np.asarray(getattr(info, name if hasattr(info, name) else name.upper()), np.float64)
+        for name in "dkrp"
+    }
+    region = info.roi
+    make_region = types["sensor_msgs/msg/RegionOfInterest"]
+    given = types[CAMERA_INFO](
+        header=head,
+        height=info.height,
+        width=info.width,
+        distortion_model=info.distortion_model,
+        **matrices,
+        binning_x=0,
+        binning_y=0,
+        roi=make_region(region.x_offset, region.y_offset, region.height, region.width, False),
+    )
+    scaled = replace(given, roi=make_region(0, 0, 0, 0, False))
+    fill_camera_info(scaled, given, size)
+    return scaled
+
+
+class Ros1Converter:
+    """Messages of ROS 1 to those of ROS 2."""
+
+    def __init__(self) -> None:
+        self._store = get_typestore(Stores.ROS2_HUMBLE)
+        self._channels: dict[BagChannel, BagChannel | None] = {}
+
+    def convert(self, channel: BagChannel, data: bytes) -> tuple[BagChannel, bytes]:
+        """A topic and one of its messages.
+
+        Raises:
+            FrameError: the type has no counterpart, or the message is damaged.
+        """
+        if channel not in self._channels:
+            self._channels[channel] = self._counterpart(channel)
+        found = self._channels[channel]
+        if found is None:
+            raise FrameError(f"{channel.type} of ROS 1 has no counterpart in ROS 2")
+        try:
+            return found, bytes(self._store.ros1_to_cdr(data, channel.type))
+        except Exception as error:  # damaged bytes make rosbags raise nearly anything
+            raise FrameError(f"the message is damaged ({error})") from None
+
+    def _counterpart(self, channel: BagChannel) -> BagChannel | None:
+        try:
+            if channel.type not in self._store.fielddefs:
+                types = get_types_from_msg(channel.schema.decode(), channel.type)
+                new = {name: t for name, t in types.items() if name not in self._store.fielddefs}
+                self._store.register(new)
+            definition, _ = self._store.generate_msgdef(channel.type, ros_version=2)
+            type_hash = self._store.hash_rihs01(channel.type)
+        except Exception:  # a definition that rosbags cannot read
+            return None
+        return BagChannel(
+            channel.topic, channel.type, "cdr", "ros2msg", definition.encode(), "", type_hash
+        )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import sqlite3
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 import yaml
 
 from deeplab_rt.errors import StreamError
+from deeplab_rt.files import private_dir
 from deeplab_rt.streams.inputs import BAG_SUFFIXES, InputFiles, local_path
 
 # Writing stops while there is this much room, so that a bag's index or a video's header still fits
@@ -50,7 +54,7 @@ def check_space(path: Path, reserve: int = RESERVE) -> None:
     if free < reserve:
         raise StreamError(
             f"{path}: the disk is full ({free >> 20} MB free, {reserve >> 20} MB are kept for "
-            "closing the output); what was written so far is complete"
+            "closing the output)"
         )
 
 
@@ -94,6 +98,71 @@ def _bag_around(place: str, places: Mapping[str, tuple[str, Path]]) -> Path | No
         if kind == "bag":
             return output
     return None
+
+
+class Claim:
+    """That this process writes an output: no other one on this machine may begin to.
+
+    Held until :meth:`release` or the end of the process, however it ends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Claim an output.
+
+        Args:
+            path: need not exist; the same output by other names is the same.
+
+        Raises:
+            StreamError: another command is writing it.
+        """
+        place = Path(os.path.realpath(path.absolute().parent)) / path.name
+        name = hashlib.sha256(os.fsencode(place)).hexdigest()[:32]
+        self._handle: int | None = None
+        try:
+            folder = private_dir(Path(tempfile.gettempdir()) / f"deeplab_rt-{os.geteuid()}")
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._handle = os.open(folder / f"{name}.lock", flags, 0o600)
+        except OSError as error:
+            raise StreamError(f"{path}: its lock cannot be made: {error}") from None
+        try:
+            # Not removed afterwards: another process could wait for a file that is gone.
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.release()
+            raise StreamError(
+                f"{path}: another command is writing it; give another name, or wait for its end"
+            ) from None
+
+    def release(self) -> None:
+        """Let others write the output. Safe to call twice."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
+
+    def __del__(self) -> None:
+        self.release()
+
+
+def keep_partial(path: Path) -> Path:
+    """Give what was written before a failure a name that says so: ``STEM.partial.SUFFIX``.
+
+    Args:
+        path: a file, or a directory.
+
+    Returns:
+        The new name, numbered where it is taken; the old one where it cannot be renamed.
+    """
+    for number in range(1000):
+        name = f"{path.stem}.partial{number or ''}{path.suffix}"
+        partial = path.with_name(name)
+        if os.path.lexists(partial):
+            continue
+        try:
+            path.rename(partial)
+        except OSError:
+            return path
+        return partial
+    return path
 
 
 def check_new(path: Path, overwrite: bool) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import secrets
 from pathlib import Path
 
 import cv2
@@ -10,9 +13,10 @@ import numpy as np
 from deeplab_rt.errors import StreamError
 from deeplab_rt.frame import Frame
 from deeplab_rt.masks import Masks
-from deeplab_rt.streams.outputs import check_new, check_space, writing
+from deeplab_rt.streams.outputs import Claim, check_new, check_space, writing
 
 _NAMES = ("labels", "drivable", "objects")
+_TEMPORARY = re.compile(r"\.deeplab_rt-[0-9a-f]{8}\.partial")
 
 
 class PngSink:
@@ -22,14 +26,15 @@ class PngSink:
     """
 
     def __init__(self, directory: Path, overwrite: bool = False) -> None:
-        """Check the directory; it is made with the first frame.
+        """Check and claim the directory; it is made with the first frame.
 
         Args:
             directory: where the files go.
             overwrite: whether it may hold files already; those of the same names are replaced.
 
         Raises:
-            StreamError: it holds files and ``overwrite`` is not set, or is no directory.
+            StreamError: it holds files and ``overwrite`` is not set, is no directory, or another
+                command is writing there.
         """
         if directory.is_dir():
             if any(directory.iterdir()) and not overwrite:
@@ -40,6 +45,9 @@ class PngSink:
         else:
             check_new(directory, overwrite=False)
         self.path = directory
+        self.warnings: list[str] = []
+        self._claim = Claim(directory)
+        self._remove_leftovers()
         self._written: set[str] = set()
 
     def write(self, frame: Frame, masks: Masks) -> None:
@@ -61,7 +69,20 @@ class PngSink:
             for kind in _NAMES:
                 _write(self.path / f"{name}.{kind}.png", getattr(masks, kind))
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._claim.release()
+
+    def _remove_leftovers(self) -> None:
+        """Remove unfinished files of a run that was killed; nobody else writes here."""
+        with writing(self.path):
+            entries = list(self.path.iterdir()) if self.path.is_dir() else []
+            unfinished = [entry for entry in entries if _TEMPORARY.fullmatch(entry.name)]
+            for entry in unfinished:
+                entry.unlink()
+        if unfinished:
+            self.warnings.append(
+                f"{self.path}: removed {len(unfinished)} unfinished files of a run that was killed"
+            )
 
 
 # Masks are flat areas: no filter and run lengths are smaller than OpenCV's defaults, and four times as
@@ -73,9 +94,13 @@ if hasattr(cv2, "IMWRITE_PNG_FILTER"):
 
 def _write(path: Path, mask: np.ndarray) -> None:
     encoded = cv2.imencode(".png", mask, _ENCODER)[1]
-    temporary = path.with_name(f".{path.name}.partial")
+    # A name of its own, never a link that somebody laid: what it leads to would be overwritten.
+    temporary = path.with_name(f".deeplab_rt-{secrets.token_hex(4)}.partial")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(temporary, flags, 0o666)
     try:
-        temporary.write_bytes(encoded.tobytes())
+        with os.fdopen(handle, "wb") as file:
+            file.write(encoded.data)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from deeplab_rt.streams.messages import COMPRESSED_IMAGE, IMAGE, header, typestore
+from deeplab_rt.streams.messages import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, header, typestore
 
 START_NS = 1_700_000_000_123_456_789
 PERIOD_NS = 33_333_333
@@ -54,6 +54,25 @@ def compressed_message(image: np.ndarray, stamp_ns: int, suffix: str = ".jpg") -
         header=header(stamp_ns, "front_camera"),
         format=suffix[1:],
         data=cv2.imencode(suffix, image)[1].reshape(-1),
+    )
+
+
+def camera_info(index: int) -> Any:
+    """A CameraInfo for :func:`numbered` images, with a focal length of 100 pixels."""
+    types = typestore().types
+    region = types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    return types[CAMERA_INFO](
+        header=header(stamp_of(index), "front_camera"),
+        height=48,
+        width=64,
+        distortion_model="plumb_bob",
+        d=np.full(5, index, np.float64),
+        k=np.diag([100.0, 100, 1]).ravel(),
+        r=np.eye(3).ravel(),
+        p=np.eye(3, 4).ravel() * 100,
+        binning_x=0,
+        binning_y=0,
+        roi=region,
     )
 
 

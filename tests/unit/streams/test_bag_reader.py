@@ -21,9 +21,10 @@ from mcap.writer import IndexType
 from deeplab_rt.errors import StreamError
 from deeplab_rt.streams.bag_reader import BagImages, is_bag
 from deeplab_rt.streams.base import ReadOptions, Selection
-from deeplab_rt.streams.messages import CAMERA_INFO, IMAGE, header, stamp_ns, typestore
+from deeplab_rt.streams.messages import IMAGE, header, stamp_ns, typestore
 from deeplab_rt.streams.records import BagFrame
 from tests.unit.streams.media import (
+    camera_info,
     compressed_message,
     image_message,
     number_of,
@@ -180,24 +181,6 @@ def test_bad_messages_keep_their_place(tmp_path: Path) -> None:
     ]
     for warning, reason in zip(source.warnings, reasons, strict=True):
         assert reason in warning
-
-
-def camera_info(index: int) -> Any:
-    types = typestore().types
-    region = types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
-    return types[CAMERA_INFO](
-        header=header(stamp_of(index), "front_camera"),
-        height=48,
-        width=64,
-        distortion_model="plumb_bob",
-        d=np.full(5, index, np.float64),
-        k=np.eye(3).ravel(),
-        r=np.eye(3).ravel(),
-        p=np.eye(3, 4).ravel(),
-        binning_x=0,
-        binning_y=0,
-        roi=region,
-    )
 
 
 class TestOptions:

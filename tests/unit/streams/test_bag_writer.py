@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
+import tracemalloc
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from mcap.reader import make_reader
+from mcap.records import Chunk
+from mcap.stream_reader import StreamReader
 from rosbags.interfaces import QosDurability, QosReliability
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -22,7 +28,16 @@ from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
 from deeplab_rt.streams.bag_reader import BagImages
 from deeplab_rt.streams.bag_writer import BagSink
-from tests.unit.streams.media import number_of, numbered, stamp_of
+from deeplab_rt.streams.base import ReadOptions
+from deeplab_rt.streams.records import BagFrame
+from tests.unit.streams.media import (
+    camera_info,
+    image_message,
+    number_of,
+    numbered,
+    stamp_of,
+    write_bag,
+)
 
 TOPICS = ["/deeplab/label_info", "/deeplab/drivable_mask", "/deeplab/object_mask"]
 TOPICS.append("/deeplab/label_mask")
@@ -180,6 +195,129 @@ class TestOverwriting:
             BagSink(tmp_path / "nope" / "masks", camvid11)
 
 
+def test_two_commands_do_not_write_one_bag(tmp_path: Path, camvid11: LabelSet) -> None:
+    for name in ("masks", "masks.mcap", "masks.db3"):
+        first = BagSink(tmp_path / name, camvid11)
+        with pytest.raises(StreamError, match="another command is writing it"):
+            BagSink(tmp_path / name, camvid11, overwrite=True)
+        first.write(frame_of(0), masks_of(0))
+        with pytest.raises(StreamError, match="another command is writing it"):
+            BagSink(tmp_path / name, camvid11, overwrite=True)
+        first.close()
+        BagSink(tmp_path / name, camvid11, overwrite=True).close()
+        assert len(read(tmp_path / name)) == 4
+
+
+@pytest.mark.parametrize("name", ["masks#1.db3", "50%41.db3", "what?mode=memory.db3"])
+def test_names_that_mean_something_in_a_uri(tmp_path: Path, camvid11: LabelSet, name: str) -> None:
+    write(tmp_path / name, camvid11)
+    assert os.listdir(tmp_path) == [name]
+    with BagImages(tmp_path / name, "/deeplab/label_mask") as source:
+        assert len(list(source)) == 4
+
+
+@pytest.mark.parametrize("name", ["masks.mcap", "masks.db3"])
+def test_several_cameras_confidence_and_calibration(
+    tmp_path: Path, camvid11: LabelSet, name: str
+) -> None:
+    sink = BagSink(tmp_path / name, camvid11)
+    for index, camera in enumerate(["/left/image_raw", "/right/image_raw", "/left/image_raw"]):
+        frame = frame_of(index)
+        fields = {field.name: getattr(frame, field.name) for field in dataclasses.fields(frame)}
+        fields["camera"] = camera
+        masks = masks_of(index)
+        masks.confidence = np.full((5, 7), 200, np.uint8)
+        sink.write(BagFrame(**fields, camera_info=camera_info(index)), masks)
+    sink.close()
+    counts = Counter(topic for topic, _, _ in read(tmp_path / name))
+    for camera, count in (("left", 2), ("right", 1)):
+        space = f"/deeplab/{camera}/image_raw"
+        assert counts.pop(f"{space}/label_info") == 1
+        for kind in ("drivable_mask", "object_mask", "label_mask", "confidence", "camera_info"):
+            assert counts.pop(f"{space}/{kind}") == count
+    assert not counts
+    infos = [
+        m for topic, _, m in read(tmp_path / name) if topic.endswith("left/image_raw/camera_info")
+    ]
+    assert (infos[1].width, infos[1].height) == (7, 5)
+    assert infos[1].k[0] == pytest.approx(100 * 7 / 64)
+
+
+def raw_bag(path: Path) -> Path:
+    messages = [image_message(numbered(i), stamp_of(i)) for i in range(3)]
+    return write_bag(path, {"/image": messages, "/info": [camera_info(i) for i in range(4)]})
+
+
+@pytest.mark.parametrize("name", ["out.mcap", "out.db3"])
+def test_the_input_is_copied_untouched(tmp_path: Path, camvid11: LabelSet, name: str) -> None:
+    bag = raw_bag(tmp_path / "in")
+    sink = BagSink(tmp_path / name, camvid11, with_input=True)
+    with BagImages(bag, options=ReadOptions(raw=True)) as source:
+        for frame in source:
+            sink.write(frame, masks_of(frame.index))
+        sink.add_messages(source.rest())
+    sink.close()
+    with Reader(bag) as reader:
+        before = [(c.topic, t, bytes(d)) for c, t, d in reader.messages()]
+    with Reader(tmp_path / name) as reader:
+        after = [(c.topic, t, bytes(d)) for c, t, d in reader.messages()]
+    assert [entry for entry in after if not entry[0].startswith("/deeplab/")] == before
+    assert Counter(topic for topic, _, _ in read(tmp_path / name)) == {
+        "/image": 3,
+        "/info": 4,
+        "/deeplab/label_info": 1,
+        "/deeplab/drivable_mask": 3,
+        "/deeplab/object_mask": 3,
+        "/deeplab/label_mask": 3,
+    }
+
+
+def test_old_masks_of_the_input_are_not_mixed_with_the_new(
+    tmp_path: Path, camvid11: LabelSet
+) -> None:
+    write(tmp_path / "old.mcap", camvid11, count=2, with_frames=True)
+    sink = BagSink(tmp_path / "new.mcap", camvid11, with_input=True)
+    with BagImages(tmp_path / "old.mcap", options=ReadOptions(raw=True)) as source:
+        assert source.topic == "/image/compressed"
+        for frame in source:
+            sink.write(frame, masks_of(frame.index))
+        sink.add_messages(source.rest())
+    sink.close()
+    counts = Counter(topic for topic, _, _ in read(tmp_path / "new.mcap"))
+    assert counts["/deeplab/label_mask"] == 2 and counts["/image/compressed"] == 2
+    assert "without /deeplab/label_info: the new masks" in sink.warnings[0]
+
+
+def test_mcap_s_own_reader_finds_every_checksum_right(tmp_path: Path, camvid11: LabelSet) -> None:
+    write(tmp_path / "a.mcap", camvid11, count=5)
+    with (tmp_path / "a.mcap").open("rb") as stream:
+        reader = make_reader(stream, validate_crcs=True)
+        summary = reader.get_summary()
+        assert summary is not None and summary.statistics is not None
+        assert summary.statistics.message_count == 16 and summary.statistics.chunk_count == 5
+        assert len(list(reader.iter_messages())) == 16
+        assert [record.name for record in reader.iter_metadata()] == ["rosbag2"]
+        stream.seek(0)
+        chunks = [r for r in StreamReader(stream, emit_chunks=True).records if isinstance(r, Chunk)]
+    assert all(chunk.uncompressed_crc for chunk in chunks) and len(chunks) == 5
+
+
+@pytest.mark.parametrize("name", ["masks.mcap", "masks.db3"])
+def test_memory_does_not_grow_with_the_recording(
+    tmp_path: Path, camvid11: LabelSet, name: str
+) -> None:
+    sink = BagSink(tmp_path / name, camvid11)
+    used = {}
+    tracemalloc.start()
+    for index in range(2001):
+        sink.write(frame_of(index % 40), masks_of(index % 40))
+        if index in (500, 2000):
+            used[index] = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    sink.close()
+    assert used[2000] - used[500] < 20_000  # 13 bytes a frame; an index in memory takes 1,000
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -193,7 +331,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.parametrize("name", ["masks", "masks.mcap"])
+@pytest.mark.parametrize("name", ["masks", "masks.mcap", "masks.db3"])
 def test_killed_in_the_middle_every_frame_written_is_readable(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False, timeout=60)
@@ -201,7 +339,9 @@ def test_killed_in_the_middle_every_frame_written_is_readable(tmp_path: Path, na
     with BagImages(path, "/deeplab/label_mask") as source:
         values = [int(frame.image[2, 2, 0]) for frame in source]
     assert values == [1, 2, 3, 4, 5, 6, 7]
-    assert "not closed properly" in source.warnings[0]
+    assert os.listdir(tmp_path) == [name]
+    if name != "masks.db3":
+        assert "not closed properly" in source.warnings[0]
 
 
 LIMITED = """
@@ -228,7 +368,7 @@ except StreamError as error:
 """
 
 
-@pytest.mark.parametrize("name", ["masks", "masks.mcap"])
+@pytest.mark.parametrize("name", ["masks", "masks.mcap", "masks.db3"])
 def test_a_write_that_fails_is_one_line_and_loses_nothing_before_it(
     tmp_path: Path, name: str
 ) -> None:
@@ -237,8 +377,12 @@ def test_a_write_that_fails_is_one_line_and_loses_nothing_before_it(
     command = [sys.executable, "-c", LIMITED, str(path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert done.stderr.strip() == f"{path}: cannot write: File too large"
-    with BagImages(path, "/deeplab/drivable_mask") as source:
+    partial = path.with_name(f"masks.partial{path.suffix}")
+    reason = "disk I/O error" if path.suffix == ".db3" else "File too large"
+    kept = f"the {int(done.stdout)} frames before are in {partial}"
+    assert done.stderr.strip() == f"{path}: cannot write: {reason}; {kept}"
+    assert os.listdir(tmp_path) == [partial.name]
+    with BagImages(partial, "/deeplab/drivable_mask") as source:
         assert 1 < len(list(source)) == int(done.stdout)
 
 
@@ -263,9 +407,11 @@ def test_a_disk_that_fills_up_leaves_a_whole_bag(
                 sink.write(frame_of(written), Masks(noise, noise, noise))
                 written += 1
 
-        with pytest.raises(StreamError, match="the disk is full .* is complete"):
+        with pytest.raises(StreamError, match="the disk is full .* frames before are in"):
             fill()
         sink.close()
-        assert 4 < 1 + 3 * written == len(read(disk / name))
+        (partial,) = disk.iterdir()
+        assert partial.name == f"masks.partial{Path(name).suffix}"
+        assert 4 < 1 + 3 * written == len(read(partial))
     finally:
         subprocess.run(["umount", str(disk)], check=True)

@@ -62,3 +62,43 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "masks").write_text("a file")
     with pytest.raises(StreamError, match="exists already"):
         PngSink(tmp_path / "masks")
+
+
+def test_two_commands_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    first = PngSink(tmp_path / "masks")
+    first.write(frame_of(0), random_masks(0))
+    (tmp_path / "link").symlink_to(tmp_path / "masks" / "..")
+    for name in (tmp_path / "masks", tmp_path / "link" / "masks"):
+        with pytest.raises(StreamError, match="another command is writing it"):
+            PngSink(name, overwrite=True)
+    first.close()
+    PngSink(tmp_path / "masks", overwrite=True).close()
+
+
+def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for name in ("000000.labels.png", ".000000.labels.png.partial"):
+        (masks / name).symlink_to(victim)
+    PngSink(masks, overwrite=True).write(frame_of(0), random_masks(0))
+    assert victim.read_text() == "precious"
+    assert not (masks / "000000.labels.png").is_symlink()
+
+
+def test_what_a_killed_run_left_is_removed_and_told(tmp_path: Path) -> None:
+    (tmp_path / ".deeplab_rt-0123abcd.partial").write_bytes(b"half")
+    (tmp_path / ".hidden.partial").write_bytes(b"somebody else's")
+    sink = PngSink(tmp_path, overwrite=True)
+    assert os.listdir(tmp_path) == [".hidden.partial"]
+    assert "removed 1 unfinished files" in sink.warnings[0]
+
+
+def test_new_files_have_the_permissions_of_the_user(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        PngSink(tmp_path).write(frame_of(0), random_masks(0))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "000000.labels.png").stat().st_mode & 0o777 == 0o640

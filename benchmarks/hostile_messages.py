@@ -1,4 +1,4 @@
-"""Thousands of random, truncated, mislabelled and hostile messages: does the node live, does it lie?
+"""Fuzz the image subscriptions with random, truncated, mislabelled and hostile messages.
 
 ``python -m benchmarks.hostile_messages`` sends bad images to the node, raw ones and compressed ones,
 a good frame after every hundred, and prints how many masks came for bad frames (none must), whether
@@ -24,15 +24,15 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
-from benchmarks.rig import Listener, logs, percentiles, segmenter
 from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.camera.encodings import ENCODINGS, fill_image
 from deeplab_rt.models import DEFAULT_MODEL
-from deeplab_rt.ros.session import private_network
+from deeplab_rt.ros.latency_probe import LatencyProbe
+from deeplab_rt.ros.session import NodeProcess, private_network
 
 EVERY = 100  # bad messages between two good frames
 GAP_S = 0.001
-STATUS = "deeplab: camera"
+PATIENCE_S = 60.0
 LIMITS = (0, 1, 2, 3, 479, 481, 65535, 2**31 - 1, 2**31, 2**32 - 1)
 
 
@@ -92,6 +92,11 @@ def stamp(message: Any, nanoseconds: int) -> Any:
     return message
 
 
+def percentiles(milliseconds: list[float]) -> dict[str, float]:
+    p50, p99 = np.percentile(milliseconds, [50, 99])
+    return {"p50": round(float(p50), 2), "p99": round(float(p99), 2)}
+
+
 def measure(model: str, transport: str, count: int, seed: int) -> dict[str, Any]:
     rng = random.Random(seed)
     picture = np.random.default_rng(seed).integers(0, 256, (480, 640, 3), np.uint8)
@@ -104,27 +109,28 @@ def measure(model: str, transport: str, count: int, seed: int) -> dict[str, Any]
         topic, make = "/image/compressed", bad_compressed  # type: ignore[assignment]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        listener = stack.enter_context(Listener())
-        node: dict[str, object] = {"model": model, "image_transport": transport}
+        stack.enter_context(private_network())
+        probe = stack.enter_context(LatencyProbe(keep_masks=False))
+        node: dict[str, object] = {"model": model, "image_transport": transport, "autostart": True}
         # So deep that none is lost before the node sees it: all are to be counted.
         node |= {"image_qos": "reliable", f"qos_overrides.{topic}.subscription.depth": 1000}
-        process = stack.enter_context(segmenter(node, folder / "node.log"))
-        arrivals = listener.listen("/deeplab/label_mask")
+        segmenter = stack.enter_context(NodeProcess("deeplab_rt.ros.node", node, folder))
+        arrivals = probe.measurement.arrivals
         profile = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
-        publisher = listener.node.create_publisher(type(good), topic, profile)
-        if not listener.spin_until(lambda: publisher.get_subscription_count() > 0):
-            raise SystemExit("no mask came\n" + logs(folder))
-        listener.spin_for(1.0)
+        publisher = probe.node.create_publisher(type(good), topic, profile)
+        if not probe.spin_until(lambda: publisher.get_subscription_count() > 0, PATIENCE_S):
+            raise segmenter.error("does not subscribe")
+        probe.spin_for(1.0)
 
         def serve() -> float:
             """Milliseconds from the publication of a good frame to its mask; inf if none came."""
             now = time.time_ns()
             publisher.publish(stamp(good, now))
-            came = listener.spin_until(lambda: bool(arrivals) and arrivals[-1][0] == now, 5.0)
-            return (arrivals[-1][1] - now) / 1e6 if came else float("inf")
+            came = probe.spin_until(lambda: now in arrivals, 5.0)
+            return (arrivals[now] - now) / 1e6 if came else float("inf")
 
         calm = [serve() for _ in range(50)]
-        before = listener.settle(STATUS)
+        before = probe.settled_counts()
         bad_stamps, after_bad, whole = set(), [], 0
         for number in range(count):
             message = make(rng, good)
@@ -133,12 +139,11 @@ def measure(model: str, transport: str, count: int, seed: int) -> dict[str, Any]
                 whole += 1
                 stamp(message, number + 1)
             publisher.publish(message)
-            listener.spin_until(lambda: True)
-            time.sleep(GAP_S)
+            probe.spin_for(GAP_S)
             if number % EVERY == EVERY - 1:
                 after_bad.append(serve())
-        after = listener.settle(STATUS)
-        lied = [taken for taken, _ in arrivals if taken in bad_stamps]
+        after = probe.settled_counts()
+        lied = bad_stamps & set(arrivals)
         return {
             "messages": count,
             "of_which_not_even_messages": count - whole,
@@ -149,7 +154,7 @@ def measure(model: str, transport: str, count: int, seed: int) -> dict[str, Any]
             "good_frames_served": sum(latency < float("inf") for latency in after_bad),
             "calm_ms": percentiles(calm),
             "after_bad_ms": percentiles([v for v in after_bad if v < float("inf")] or [-1.0]),
-            "node_lives": process.poll() is None,
+            "node_lives": segmenter.process.poll() is None,
         }
 
 
@@ -161,18 +166,17 @@ def main() -> int:
     args = parser.parse_args()
     warn_if_busy()
     result: dict[str, Any] = {"machine": describe()}
-    with private_network():
-        for transport in ("raw", "compressed"):
-            run = measure(args.model, transport, args.messages, args.seed)
-            result[transport] = run
-            print(
-                f"{transport}: {run['messages']} bad messages, {run['masks_for_bad_frames']} masks "
-                f"for them; {run['good_frames_served']} of {run['good_frames']} good frames served, "
-                f"p50 {run['after_bad_ms']['p50']:.1f} p99 {run['after_bad_ms']['p99']:.1f} ms (in "
-                f"calm p50 {run['calm_ms']['p50']:.1f} p99 {run['calm_ms']['p99']:.1f} ms); node "
-                f"{'lives' if run['node_lives'] else 'HAS DIED'}",
-                file=sys.stderr,
-            )
+    for transport in ("raw", "compressed"):
+        run = measure(args.model, transport, args.messages, args.seed)
+        result[transport] = run
+        print(
+            f"{transport}: {run['messages']} bad messages, {run['masks_for_bad_frames']} masks "
+            f"for them; {run['good_frames_served']} of {run['good_frames']} good frames served, "
+            f"p50 {run['after_bad_ms']['p50']:.1f} p99 {run['after_bad_ms']['p99']:.1f} ms (in "
+            f"calm p50 {run['calm_ms']['p50']:.1f} p99 {run['calm_ms']['p99']:.1f} ms); node "
+            f"{'lives' if run['node_lives'] else 'HAS DIED'}",
+            file=sys.stderr,
+        )
     print(json.dumps(result))
     return 0 if all(result[t]["node_lives"] for t in ("raw", "compressed")) else 1
 

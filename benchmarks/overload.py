@@ -11,58 +11,50 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
-from contextlib import ExitStack
-from pathlib import Path
+import time
 from typing import Any
 
-from benchmarks.rig import Listener, camera, logs, percentiles, resident_mb, segmenter
+import numpy as np
+
+from benchmarks.node_memory import resident_mb
 from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.models import DEFAULT_MODEL
-from deeplab_rt.ros.session import private_network
-
-STATUS = "deeplab: camera"
+from deeplab_rt.ros.session import local_session
 
 
-def run(
-    node: dict[str, object], rate: float, size: str, seconds: float, folder: Path
-) -> dict[str, Any]:
+def run(node: dict[str, object], rate: float, size: str, seconds: float) -> dict[str, Any]:
     """Offer frames at a rate for so long."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(Listener())
-        process = stack.enter_context(segmenter(node, folder / "node.log"))
-        arrivals = listener.listen("/deeplab/label_mask")
-        parameters = {"rate": rate, "size": size, "wait_for_subscriber": "true"}
-        source = ExitStack()
-        stack.enter_context(source)
-        source.enter_context(camera(parameters, folder / "camera.log"))
-        if not listener.spin_until(lambda: bool(arrivals), 60):
-            raise SystemExit("no mask came\n" + logs(folder))
-        listener.spin_for(3.0)
-        arrivals.clear()
-        first = dict(listener.statuses[STATUS])
-        memory = [resident_mb(process.pid)]
-        for _ in range(10):
-            listener.spin_for(seconds / 10)
-            memory.append(resident_mb(process.pid))
-        last = dict(listener.statuses[STATUS])
-        latencies = [(arrival - stamp) / 1e6 for stamp, arrival in arrivals]
-        thirds = [latencies[: len(latencies) // 3], latencies[-(len(latencies) // 3) :]]
-        source.close()  # the camera ends, and what is on its way arrives
-        counts = listener.settle(STATUS)
-        return {
-            "offered_hz": rate,
-            "rate_in_hz": round((int(last["received"]) - int(first["received"])) / seconds, 1),
-            "rate_out_hz": round(len(arrivals) / seconds, 1),
-            "latency_ms": percentiles(latencies),
-            "latency_first_third_ms": percentiles(thirds[0]),
-            "latency_last_third_ms": percentiles(thirds[1]),
-            "network_ms": {p: float(last[f"network {p} (ms)"]) for p in ("p50", "p99")},
-            "memory_mb": memory,
-            "counts": counts,
-            "counts_add_up": counts["received"]
-            == counts["published"] + counts["dropped"] + counts["bad"],
-        }
+    camera = {"rate": rate, "size": size, "frames": round(rate * seconds)}
+    memory: list[float] = []
+    next_sample = time.monotonic()
+    with local_session(camera, node, keep_masks=False) as session:
+        pid = session.segmenter.process.pid
+
+        def sample(masks: int) -> None:
+            nonlocal next_sample
+            if masks and time.monotonic() >= next_sample:
+                next_sample = time.monotonic() + seconds / 10
+                memory.append(round(sum(resident_mb(pid).values()), 1))
+
+        session.run(sample)
+        counts = session.probe.settled_counts()
+        measurement = session.probe.measurement
+    latencies = [(arrival - stamp) / 1e6 for stamp, arrival in measurement.answered]
+    third = len(latencies) // 3
+    summary = measurement.summary()
+    return {
+        "offered_hz": rate,
+        "rate_in_hz": summary["rate_in_hz"],
+        "rate_out_hz": summary["rate_out_hz"],
+        "latency_ms": summary["latency_ms"],
+        "latency_p50_first_third_ms": round(float(np.median(latencies[:third])), 2),
+        "latency_p50_last_third_ms": round(float(np.median(latencies[-third:])), 2),
+        "network_ms": summary["node_ms"]["network"],
+        "memory_mb": memory,
+        "counts": counts,
+        "counts_add_up": counts["received"]
+        == counts["published"] + counts["dropped"] + counts["bad"],
+    }
 
 
 def main() -> int:
@@ -78,10 +70,9 @@ def main() -> int:
     node: dict[str, object] = {"model": args.model}
     if args.input_size:
         node["input_size"] = args.input_size
-    with tempfile.TemporaryDirectory() as folder, private_network():
-        capacity = run(node, 200.0, args.size, 8.0, Path(folder))["rate_out_hz"]
-        rate = float(round(args.factor * capacity))
-        result = run(node, rate, args.size, args.seconds, Path(folder))
+    capacity = run(node, 200.0, args.size, 8.0)["rate_out_hz"]
+    rate = float(round(args.factor * capacity))
+    result = run(node, rate, args.size, args.seconds)
     latency, network = result["latency_ms"], result["network_ms"]
     print(
         f"{capacity:.1f} Hz can be segmented beside a camera; offered {rate:g} Hz, in "

@@ -1,7 +1,7 @@
 """What ROS costs per frame, against the network's time, at 640x480 and at 1920x1080.
 
 ``python -m benchmarks.ros_overhead`` measures in two ways. In the running node, a camera and a
-listener beside it: the node's own stages. And in this process alone, each step by itself: take a
+consumer beside it: the node's own stages. And in this process alone, each step by itself: take a
 message apart (deserialise), make it an array, fill and serialise three masks. The two sizes take
 turns.
 """
@@ -11,24 +11,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 
-from benchmarks.rig import Listener, camera, logs, segmenter
 from deeplab_rt.bench.machine import describe, warn_if_busy
 from deeplab_rt.camera.encodings import decode_image, fill_image
 from deeplab_rt.frame import Size
 from deeplab_rt.models import DEFAULT_MODEL
 from deeplab_rt.ros.cdr import serialise_image
-from deeplab_rt.ros.session import private_network
+from deeplab_rt.ros.session import local_session
 
 SIZES = ("640x480", "1920x1080")
 STAGES = ("transport", "wait", "decode", "preprocess", "network", "labels", "publish", "latency")
@@ -36,18 +32,11 @@ STAGES = ("transport", "wait", "decode", "preprocess", "network", "labels", "pub
 
 def running(model: str, size: str, rate: float, seconds: float) -> dict[str, float]:
     """p50 of the node's stages in ms, with a camera of that size."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        listener = stack.enter_context(Listener())
-        stack.enter_context(segmenter({"model": model}, folder / "node.log"))
-        arrivals = listener.listen("/deeplab/label_mask")
-        parameters = {"rate": rate, "size": size, "wait_for_subscriber": "true"}
-        stack.enter_context(camera(parameters, folder / "camera.log"))
-        if not listener.spin_until(lambda: bool(arrivals), 60):
-            raise SystemExit("no mask came\n" + logs(folder))
-        listener.spin_for(seconds)
-        values = listener.statuses["deeplab: camera"]
-        return {stage: float(values[f"{stage} p50 (ms)"]) for stage in STAGES}
+    camera = {"rate": rate, "size": size, "frames": round(rate * seconds)}
+    with local_session(camera, {"model": model}, keep_masks=False) as session:
+        session.run()
+        stages = session.probe.measurement.summary()["node_ms"]
+    return {stage: stages[stage]["p50"] for stage in STAGES}
 
 
 def alone(size: str, repeats: int) -> dict[str, float]:
@@ -89,10 +78,9 @@ def main() -> int:
     machine = describe()
     runs: dict[str, list[dict[str, float]]] = {size: [] for size in SIZES}
     steps = {}
-    with private_network():
-        for _ in range(args.runs):
-            for size in SIZES:
-                runs[size].append(running(args.model, size, args.rate, args.seconds))
+    for _ in range(args.runs):
+        for size in SIZES:
+            runs[size].append(running(args.model, size, args.rate, args.seconds))
     result: dict[str, Any] = {"machine": machine, "rate_hz": args.rate}
     for size in SIZES:
         steps[size] = alone(size, 200)

@@ -8,10 +8,12 @@ the other two follow from it.
 
 from __future__ import annotations
 
+import math
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,38 +104,63 @@ class LatencyProbe:
     """Subscribes to the node's masks and diagnostics, and takes the node through its lifecycle.
 
     A context manager with a ROS context of its own; everything runs in the caller's thread.
+
+    Attributes:
+        node: its ROS node, for further publishers and subscriptions.
+        measurements: camera's name -> what was measured of it; the only camera's name is empty.
     """
 
-    def __init__(self, node: str = "/deeplab", keep_masks: bool = True) -> None:
+    def __init__(
+        self, node: str = "/deeplab", cameras: Sequence[str] = ("",), keep_masks: bool = True
+    ) -> None:
         """Join the network.
 
         Args:
             node: the fully qualified name of the segmenter.
+            cameras: the node's parameter of that name; one empty name for one camera.
             keep_masks: whether to keep the masks too (about 5 KB each, compressed).
         """
-        self.measurement = Measurement()
-        self._masks: dict[int, tuple[tuple[int, int], bytes]] | None = {} if keep_masks else None
+        self.measurements = {camera: Measurement() for camera in cameras}
+        self._masks: dict[tuple[str, int], tuple[tuple[int, int], bytes]] = {}
+        self._keep_masks = keep_masks
+        self._statuses: dict[str, dict[str, str]] = {}
         self._context = Context()
         rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
-        self._node = rclpy.create_node("probe", context=self._context)
+        self.node = rclpy.create_node("probe", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._spin = GuardedSpin(self._executor, self._node.get_logger())
-        self._topic = f"{node}/label_mask"
+        self._executor.add_node(self.node)
+        self._spin = GuardedSpin(self._executor, self.node.get_logger())
         profile = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-        self._node.create_subscription(Image, self._topic, self._on_mask, profile)
-        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self._change_state: Any = self._node.create_client(ChangeState, f"{node}/change_state")
+        self._topics = []
+        for camera in cameras:
+            self._topics.append(f"{node}/{camera}/label_mask" if camera else f"{node}/label_mask")
+            on_mask = partial(self._on_mask, camera)
+            self.node.create_subscription(Image, self._topics[-1], on_mask, profile)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self._change_state: Any = self.node.create_client(ChangeState, f"{node}/change_state")
 
-    def spin_until(self, done: Callable[[], bool]) -> None:
-        """Receive until ``done``, which is asked after every message and at least ten times a second."""
+    @property
+    def measurement(self) -> Measurement:
+        """What was measured of the first camera."""
+        return next(iter(self.measurements.values()))
+
+    def spin_until(self, done: Callable[[], bool], timeout_s: float = math.inf) -> bool:
+        """Receive until ``done``, which is asked after every message and at least ten times a second.
+
+        Returns:
+            False if it was not done within ``timeout_s``.
+        """
+        end = time.monotonic() + timeout_s
         while not done():
-            self._spin.once(TICK_S)
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            self._spin.once(min(TICK_S, left))
+        return True
 
     def spin_for(self, seconds: float) -> None:
         """Receive for so long."""
-        end = time.monotonic() + seconds
-        self.spin_until(lambda: time.monotonic() >= end)
+        self.spin_until(lambda: False, seconds)
 
     def change_state(self, transition: str, check: Callable[[], None]) -> bool:
         """Ask the node for a lifecycle transition and wait for its end.
@@ -162,21 +189,36 @@ class LatencyProbe:
         self.spin_until(answered)
         return bool(future.result().success)
 
-    def sees_masks_topic(self) -> bool:
-        """Whether the node's publisher of masks has been discovered."""
-        return bool(self._node.count_publishers(self._topic))
+    def sees_masks_topics(self) -> bool:
+        """Whether the node's publishers of masks have been discovered."""
+        return all(self.node.count_publishers(topic) for topic in self._topics)
 
-    def labels(self, stamp_ns: int) -> np.ndarray | None:
-        """uint8 [H, W] label ids of the frame of a stamp; None if its mask did not come."""
-        if self._masks is None or stamp_ns not in self._masks:
+    def labels(self, stamp_ns: int, camera: str = "") -> np.ndarray | None:
+        """uint8 [H, W] label ids of the frame of a stamp; None if its mask was not kept."""
+        if (camera, stamp_ns) not in self._masks:
             return None
-        size, packed = self._masks[stamp_ns]
+        size, packed = self._masks[camera, stamp_ns]
         return np.frombuffer(zlib.decompress(packed), np.uint8).reshape(size)
+
+    def settled_counts(self, camera: str = "", timeout_s: float = 60.0) -> dict[str, int]:
+        """The node's counters of a camera, once nothing comes to it any more.
+
+        Raises:
+            StreamError: it does not come to rest.
+        """
+        status = _status(camera)
+        self._statuses.pop(status, None)
+        rests = {"rate in (Hz)": "0.0"}.items()
+        if not self.spin_until(lambda: rests <= self._statuses.get(status, {}).items(), timeout_s):
+            raise StreamError(f"no status {status!r} without input within {timeout_s:g} s")
+        return {
+            name: int(value) for name, value in self._statuses[status].items() if value.isdigit()
+        }
 
     def close(self) -> None:
         """Leave the network."""
         self._executor.shutdown()
-        self._node.destroy_node()
+        self.node.destroy_node()
         self._context.try_shutdown()
 
     def __enter__(self) -> LatencyProbe:
@@ -185,18 +227,24 @@ class LatencyProbe:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _on_mask(self, message: Image) -> None:
+    def _on_mask(self, camera: str, message: Image) -> None:
         arrival = time.time_ns()
         stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-        self.measurement.arrivals[stamp] = arrival
-        if self._masks is not None:
+        self.measurements[camera].arrivals[stamp] = arrival
+        if self._keep_masks:
             # The node sends whole rows without padding (mono8).
-            self._masks[stamp] = ((message.height, message.width), zlib.compress(message.data, 1))
+            packed = zlib.compress(message.data, 1)
+            self._masks[camera, stamp] = ((message.height, message.width), packed)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            values = {item.key: item.value for item in status.values}
-            if status.name == "deeplab: engine":
-                self.measurement.engine = values
-            elif status.name == "deeplab: camera" and values.get("published", "0") != "0":
-                self.measurement.camera = values
+            self._statuses[status.name] = {item.key: item.value for item in status.values}
+        for camera, measurement in self.measurements.items():
+            measurement.engine = self._statuses.get("deeplab: engine", measurement.engine)
+            values = self._statuses.get(_status(camera), {})
+            if values.get("published", "0") != "0":
+                measurement.camera = values
+
+
+def _status(camera: str) -> str:
+    return f"deeplab: {camera or 'camera'}"

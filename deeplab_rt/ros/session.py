@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,13 @@ class NodeProcess:
     """
 
     def __init__(
-        self, module: str, parameters: Mapping[str, Any], folder: Path, prefix: tuple[str, ...] = ()
+        self,
+        module: str,
+        parameters: Mapping[str, Any],
+        folder: Path,
+        name: str = "",
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Start it.
 
@@ -96,22 +102,32 @@ class NodeProcess:
             module: as in ``python -m``.
             parameters: ROS parameters.
             folder: for its log and its parameter file.
-            prefix: what stands before the command, such as ``("nice", "-n", "5")``.
+            name: what errors and its files call it; the module's last name if empty.
+            arguments: further ROS arguments, such as ``("-r", "__ns:=/front")``.
+            environment: variables beside those of this process.
         """
-        self.name = module.rpartition(".")[2]
+        self.name = name or module.rpartition(".")[2]
         self.log = folder / f"{self.name}.log"
         # A file, since on a command line ROS would take the text "0" for a number.
         settings = folder / f"{self.name}.yaml"
         settings.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}))
-        command = [*prefix, sys.executable, "-c", _TIED, module, "--ros-args", "--params-file"]
+        command = [sys.executable, "-c", _TIED, module, "--ros-args", *arguments]
+        if parameters:
+            command += ["--params-file", str(settings)]
         self.started = time.time()
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [*command, str(settings)],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
             )
+
+    @property
+    def output(self) -> str:
+        """What it has said so far."""
+        return self.log.read_text(errors="replace")
 
     def check(self, may_end: bool = False) -> None:
         """Do nothing while it runs.
@@ -128,7 +144,7 @@ class NodeProcess:
 
     def error(self, what: str) -> NodeProcessError:
         """An error about it; its whole output goes to stderr, the last line into the message."""
-        output = self.log.read_text(errors="replace").strip()
+        output = self.output.strip()
         lines = output.splitlines() or ["it said nothing"]
         if len(lines) > 1:
             print(output, file=sys.stderr)
@@ -156,6 +172,7 @@ class NodeProcess:
 def local_session(
     camera: Mapping[str, Any],
     node: Mapping[str, Any],
+    cameras: Sequence[str] = ("",),
     keep_masks: bool = True,
 ) -> Iterator[LocalSession]:
     """Start everything; at the end of the block everything is ended, whatever happened.
@@ -166,6 +183,7 @@ def local_session(
         camera: parameters of ``camera_node`` (``deeplab_rt.ros.camera_node``); ``frames`` is how long the
             drive is.
         node: parameters of ``segmenter_node``.
+        cameras: names of several cameras with those parameters; one empty name for one camera.
         keep_masks: whether to keep the masks.
     """
 
@@ -178,63 +196,86 @@ def local_session(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deeplab_rt_")))
         stack.enter_context(private_network())
         # The node first: it is the one that takes longest to be ready.
-        segmenter = stack.enter_context(NodeProcess("deeplab_rt.ros.node", node, folder))
-        parameters = {"wait_for_subscriber": True, "preload": True, **camera}
-        log = folder / "published.csv"
-        probe = stack.enter_context(LatencyProbe(keep_masks=keep_masks))
-        source = stack.enter_context(
-            NodeProcess("deeplab_rt.ros.camera_node", {**parameters, "log": str(log)}, folder)
-        )
-        yield LocalSession(segmenter, source, probe, log)
+        parameters = {**node, **({"cameras": list(cameras)} if any(cameras) else {})}
+        segmenter = stack.enter_context(NodeProcess("deeplab_rt.ros.node", parameters, folder))
+        probe = stack.enter_context(LatencyProbe(cameras=cameras, keep_masks=keep_masks))
+        sources = {}
+        for name in cameras:
+            log = folder / f"published{name}.csv"
+            source = NodeProcess(
+                "deeplab_rt.ros.camera_node",
+                {"wait_for_subscriber": True, "preload": True, **camera, "log": str(log)},
+                folder,
+                name=f"camera_node_{name}" if name else "camera_node",
+                arguments=("-r", f"__ns:=/{name}"),
+            )
+            sources[name] = (stack.enter_context(source), log)
+        yield LocalSession(segmenter, sources, probe)
 
 
 class LocalSession:
-    """A running drive; made by :func:`drive`."""
+    """A running drive; made by :func:`local_session`.
+
+    Attributes:
+        segmenter: the node's process.
+        probe: what receives its masks.
+    """
 
     def __init__(
-        self, segmenter: NodeProcess, camera: NodeProcess, probe: LatencyProbe, log: Path
+        self,
+        segmenter: NodeProcess,
+        cameras: Mapping[str, tuple[NodeProcess, Path]],
+        probe: LatencyProbe,
     ) -> None:
+        """Take what :func:`local_session` has started.
+
+        Args:
+            segmenter: the node's process.
+            cameras: name -> process, and the file to which it will write what it has published.
+            probe: receives the masks.
+        """
         self.segmenter = segmenter
-        self.camera = camera
         self.probe = probe
-        self._log = log
+        self._cameras = cameras
 
     def run(self, on_progress: Callable[[int], None] = lambda masks: None) -> None:
-        """Configure and activate the node, let the camera run to its end, take in what comes.
+        """Configure and activate the node, let the cameras run to their end, take in what comes.
 
-        ``probe.measurement`` is complete afterwards.
+        ``probe.measurements`` are complete afterwards.
 
         Args:
             on_progress: called with the number of masks received so far.
 
         Raises:
-            NodeProcessError: the node or the camera failed.
-            StreamError: the camera published nothing.
+            NodeProcessError: the node or a camera failed.
+            StreamError: a camera published nothing.
         """
         for transition in ("configure", "activate"):
             if not self.probe.change_state(transition, self._check):
                 raise self.segmenter.error(f"cannot {transition}")
         self.probe.spin_until(self._sees_masks)
-        arrivals = self.probe.measurement.arrivals
+        measurements = self.probe.measurements
 
         def ended() -> bool:
             self._check()
-            on_progress(len(arrivals))
-            return self.camera.process.poll() is not None
+            on_progress(sum(len(one.arrivals) for one in measurements.values()))
+            return all(camera.process.poll() is not None for camera, _ in self._cameras.values())
 
         self.probe.spin_until(ended)
         self.probe.spin_for(LATE_S)
         self._check()
-        lines = self._log.read_text().splitlines() if self._log.exists() else []
-        if not lines:
-            raise StreamError("the camera published no frame")
-        pairs = (line.split(",") for line in lines)
-        self.probe.measurement.published = [(int(index), int(stamp)) for index, stamp in pairs]
+        for name, (camera, log) in self._cameras.items():
+            lines = log.read_text().splitlines() if log.exists() else []
+            if not lines:
+                raise StreamError(f"{camera.name} published no frame")
+            pairs = (line.split(",") for line in lines)
+            measurements[name].published = [(int(index), int(stamp)) for index, stamp in pairs]
 
     def _sees_masks(self) -> bool:
         self._check()
-        return self.probe.sees_masks_topic()
+        return self.probe.sees_masks_topics()
 
     def _check(self) -> None:
         self.segmenter.check()
-        self.camera.check(may_end=True)
+        for camera, _ in self._cameras.values():
+            camera.check(may_end=True)

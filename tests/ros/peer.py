@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -32,6 +28,7 @@ from std_srvs.srv import SetBool
 
 from deeplab_rt.camera.encodings import decode_image, fill_image
 from deeplab_rt.models import Model
+from deeplab_rt.ros import session
 
 
 def node_arguments(model: Model, **parameters: object) -> list[str]:
@@ -53,8 +50,8 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = PATIENCE)
     raise AssertionError(f"no {what} within {timeout} s")
 
 
-class NodeProcess:
-    """``segmenter_node`` as a process of its own."""
+class NodeProcess(session.NodeProcess):
+    """``segmenter_node`` as a process of its own, with what tests ask of it."""
 
     def __init__(
         self,
@@ -63,18 +60,9 @@ class NodeProcess:
         environment: dict[str, str] | None = None,
         module: str = "deeplab_rt.ros.node",
     ) -> None:
-        self.log = log
-        with log.open("w") as stream:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", module, "--ros-args", *arguments],
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
-            )
-
-    @property
-    def output(self) -> str:
-        return self.log.read_text()
+        super().__init__(
+            module, {}, log.parent, name=log.name, arguments=arguments, environment=environment
+        )
 
     def wait_for_line(self, text: str) -> None:
         wait_for(lambda: text in self.output, f"{text!r} in {self.output}")
@@ -88,15 +76,7 @@ class NodeProcess:
         assert self.process.wait(timeout=PATIENCE) == 0, self.output
         return time.monotonic() - started
 
-    def __enter__(self) -> NodeProcess:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()

@@ -1,111 +1,130 @@
-"""The least time that the GPU kernels of a frame can take, from published peaks.
+"""The least time that the network can take on a GPU, computed from published peaks. Never measured.
 
-Bound, not measured: bytes over published memory bandwidth or operations over published arithmetic,
-whichever is longer, kernel by kernel; launches, latencies and caches are left out. Operations were
-counted by hand in the source. The network is not in it. ``python -m benchmarks.gpu_bounds`` prints
-the table of docs/gpu.md.
+``python -m benchmarks.gpu_bounds`` prints the table of docs/performance.md.
 
-Assumptions: network input 640x480, stride-4 logits of 11 classes in half, three masks of the frame's
-size, a tenth of the mask's pixels in cells at label borders (16 % with random logits, fewer on real
-frames). An operation is one fp32 or integer instruction of one lane, which is half of a published FLOP.
+Two figures for each device and precision. ``arithmetic``: all multiply-accumulates at the tensor
+cores' dense peak, which nothing can beat. ``layer by layer``: every layer reads its input and
+weights from memory and writes its output there, or computes at the peak, whichever is longer; layers
+that are fused, or whose tensors stay in the cache, take less, everything else takes more. Launches,
+depthwise layers (which tensor cores do not run) and the kernels around the network are left out.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from dataclasses import dataclass
 
-NETWORK = (480, 640)
-CLASSES = 11
-BORDERS = 0.1
-PLACE = 36  # operations of a mask's pixel: its place on the grid, four winners, two table look-ups
-BLEND = 25  # of a class at a border: 4 loads and conversions, 9 of interpolation, 8 of comparison
-FRAMES = ((480, 640), (1080, 1920))
+from deeplab_rt.bench.roofline import Work, profile
+from deeplab_rt.models import DEFAULT_MODEL, load_model
+
+PRECISIONS = {"fp16": 2, "int8": 1}  # bytes of an activation or weight
 
 
 @dataclass(frozen=True)
 class Device:
-    """Published peaks.
+    """Published peaks of a GPU.
 
     Attributes:
-        memory: bytes a second.
-        operations: fp32 lanes x clock, a second.
-        bus: bytes a second between host and device each way; 0 where they share their memory.
+        name: with the memory or power variant.
+        tera_ops: precision -> dense 10^12 operations a second; one multiply-accumulate is two.
+        gb_s: memory bandwidth in 10^9 bytes a second.
+        source: where they are published, and what was derived.
     """
 
     name: str
-    memory: float
-    operations: float
-    bus: float
+    tera_ops: dict[str, float]
+    gb_s: float
+    source: str
 
 
 DEVICES = (
-    Device("Orin Nano 8 GB", 68e9, 1024 * 625e6, 0),
-    Device("AGX Orin 64 GB", 204.8e9, 2048 * 1300e6, 0),
-    Device("RTX 4090", 1008e9, 16384 * 2520e6, 31.5e9),
+    Device(
+        "Orin Nano 8 GB",
+        {"fp16": 10, "int8": 20},
+        68,
+        "NVIDIA, Jetson Orin modules: 40 sparse INT8 TOPS; dense is half, FP16 half of that",
+    ),
+    Device(
+        "Orin Nano 8 GB Super",
+        {"fp16": 16.75, "int8": 33.5},
+        102,
+        "NVIDIA, Jetson Orin Nano Super: 67 sparse INT8 TOPS; dense and FP16 likewise",
+    ),
+    Device(
+        "AGX Orin 64 GB, GPU alone",
+        {"fp16": 42.5, "int8": 85},
+        204.8,
+        "NVIDIA, Jetson AGX Orin technical brief: 170 sparse INT8 TOPS; dense and FP16 likewise",
+    ),
+    Device(
+        "Thor T5000",
+        {"fp16": 258.75, "int8": 517.5},
+        273,
+        "NVIDIA, Jetson Thor: 2070 sparse FP4 TFLOPS; FP8 dense is a quarter, INT8 taken as FP8, "
+        "FP16 half of that",
+    ),
+    Device(
+        "RTX 4090",
+        {"fp16": 330.3, "int8": 660.6},
+        1008,
+        "NVIDIA, Ada architecture: dense, FP16 with FP16 accumulation",
+    ),
 )
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a kernel must do."""
-
-    name: str
-    bytes: float
-    operations: float
+def arithmetic_ms(work: Work, device: Device, precision: str) -> float:
+    """Every multiply-accumulate at the device's dense peak."""
+    return 2 * work.macs / device.tera_ops[precision] / 1e9
 
 
-def kernels(frame: tuple[int, int]) -> list[Cost]:
-    """The kernels of a frame of (height, width)."""
-    pixels = frame[0] * frame[1]
-    inputs = NETWORK[0] * NETWORK[1]
-    grid = inputs // 16
-    logits = 2 * CLASSES * grid
-    return [
-        # Each of three channels: 4 loads, 6 multiplications and 8 additions, shifts and packing.
-        Cost("preprocess", 3 * pixels + 3 * inputs, 18 * 3 * inputs),
-        # Each logit: a conversion, a check and a comparison with its two selections.
-        Cost("winners", logits + grid, 6 * CLASSES * grid),
-        Cost("masks", grid + logits + 3 * pixels, (PLACE + BORDERS * CLASSES * BLEND) * pixels),
-    ]
+def layers_ms(work: Work, device: Device, precision: str) -> float:
+    """Layer by layer the longer of arithmetic and memory.
 
-
-def bound_us(cost: Cost, device: Device) -> float:
-    """Microseconds."""
-    return 1e6 * max(cost.bytes / device.memory, cost.operations / device.operations)
-
-
-def bus_us(frame: tuple[int, int], device: Device) -> float:
-    """Microseconds that a frame up and three masks down take on the bus."""
-    return 1e6 * 6 * frame[0] * frame[1] / device.bus if device.bus else 0.0
-
-
-def table() -> str:
-    """In Markdown."""
-    head = "| frame and masks | kernel | MB moved | M operations |"
-    lines = [head + "".join(f" {device.name} |" for device in DEVICES)]
-    lines.append("|---" * (4 + len(DEVICES)) + "|")
-    for frame in FRAMES:
-        size = f"{frame[1]}x{frame[0]}"
-        costs = kernels(frame)
-        for cost in costs:
-            cells = "".join(f" {bound_us(cost, device):.1f} us |" for device in DEVICES)
-            numbers = f" {cost.bytes / 1e6:.2f} | {cost.operations / 1e6:.1f} |"
-            lines.append(f"| {size} | {cost.name} |{numbers}{cells}")
-        totals = [sum(bound_us(cost, device) for cost in costs) for device in DEVICES]
-        cells = "".join(f" {total:.1f} us |" for total in totals)
-        lines.append(f"| {size} | all three | | |{cells}")
-        every = Cost("", costs[-1].bytes, (PLACE + CLASSES * BLEND) * frame[0] * frame[1])
-        cells = "".join(f" {bound_us(every, device):.1f} us |" for device in DEVICES)
-        numbers = f" {every.bytes / 1e6:.2f} | {every.operations / 1e6:.1f} |"
-        lines.append(f"| {size} | masks, were every pixel interpolated |{numbers}{cells}")
-        cells = "".join(
-            f" {bus_us(frame, device):.1f} us |" if device.bus else " none |" for device in DEVICES
+    Args:
+        work: of the fp32 file: its bytes are scaled to the precision's.
+        device: whose peaks are taken.
+        precision: ``fp16`` or ``int8``.
+    """
+    size = PRECISIONS[precision] / 4
+    return sum(
+        max(
+            2 * layer.macs / device.tera_ops[precision] / 1e9,
+            size * layer.bytes / device.gb_s / 1e6,
         )
-        lines.append(
-            f"| {size} | bus, frame up and masks down | {6 * frame[0] * frame[1] / 1e6:.2f} | |{cells}"
-        )
+        for layer in work.layers
+    )
+
+
+def table(work: Work) -> str:
+    """All devices, in Markdown."""
+    lines = ["| device | " + " | ".join(f"{p}: {k}" for p in PRECISIONS for k in _KINDS) + " |"]
+    lines.append("|---" * (1 + len(PRECISIONS) * len(_KINDS)) + "|")
+    for device in DEVICES:
+        times = [kind(work, device, p) for p in PRECISIONS for kind in _KINDS.values()]
+        lines.append(f"| {device.name} | " + " | ".join(f"{ms:.2f} ms" for ms in times) + " |")
     return "\n".join(lines)
 
 
+_KINDS = {"arithmetic": arithmetic_ms, "layer by layer": layers_ms}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    model = load_model(parser.parse_args().model)
+    work = profile(model, "fp32", repeats=1)  # for its layers; their times are not used
+    height, width = model.input_size
+    moved = sum(layer.bytes for layer in work.layers)
+    print(
+        f"{model.name} at {width}x{height}: {work.macs / 1e9:.2f} GMAC; layer by layer "
+        f"{moved / 2e6:.0f} MB in fp16, {moved / 4e6:.0f} MB in int8\n\n{table(work)}\n"
+    )
+    for device in DEVICES:
+        peaks = ", ".join(f"{name} {value:g}" for name, value in device.tera_ops.items())
+        print(f"- {device.name}: {peaks} TOPS, {device.gb_s:g} GB/s. {device.source}.")
+    return 0
+
+
 if __name__ == "__main__":
-    print(table())
+    sys.exit(main())

@@ -9,16 +9,8 @@
 // order as deeplab_rt/masks.py; the __f*_rn intrinsics keep the compiler from fusing a multiplication
 // and an addition into one rounding. So the masks equal the CPU's wherever the logits do.
 //
-// Cost: bound, not measured. The longer of bytes over published bandwidth and operations over published
-// arithmetic, summed over the three kernels of a frame; `python -m benchmarks.gpu_bounds` prints it with
-// its assumptions (640x480 network input, 11 classes, half logits, a tenth of the pixels at borders).
-//
-//   frame and masks | MB moved | M operations | Orin Nano 8 GB | AGX Orin 64 GB | RTX 4090
-//   640x480         |     3.65 |         37.4 |        64.1 us |        18.5 us |   3.6 us
-//   1920x1080       |    14.25 |        149.5 |       317.3 us |        86.5 us |  14.1 us
-//
 // Why the boundary shortcut: were every pixel interpolated, the masks of 1920x1080 would take 645 M
-// operations, 1008 us on an Orin Nano, instead of 132 M and 206 us. It costs one launch (`winners`) and
+// operations instead of 132 M (a tenth of the pixels at borders). It costs one launch (`winners`) and
 // one byte a grid point.
 
 typedef unsigned char u8;

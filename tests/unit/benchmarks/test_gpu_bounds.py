@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deeplab_rt.bench.bounds import DEVICES, Device, arithmetic_ms, layers_ms, table
+from benchmarks.gpu_bounds import DEVICES, Device, arithmetic_ms, layers_ms, table
 from deeplab_rt.bench.roofline import Layer, Work
 
 # 1 GMAC that moves 4 MB in fp32, and a copy of 400 MB

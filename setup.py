@@ -32,7 +32,7 @@ RUNTIME = [
     "PyYAML>=5.4",
     "rosbags>=0.11",
     "tqdm>=4.60",
-    "av>=12",
+    "av>=14",
     "zstandard>=0.20",
 ]
 CPU = ["openvino>=2024.4"]

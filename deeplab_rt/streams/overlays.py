@@ -1,37 +1,93 @@
-"""Overlays for people: the label colours over the frame, a legend under it, as an H.264 video."""
+"""Overlays for people: the label colours over the frame, and a legend."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from fractions import Fraction
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-import av
 import cv2
 import numpy as np
 
-from deeplab_rt.errors import StreamError
 from deeplab_rt.frame import Frame
-from deeplab_rt.labels import LabelSet
-from deeplab_rt.masks import Masks, overlay
-from deeplab_rt.streams.outputs import check_new_file, check_space, writing
+from deeplab_rt.labels import GROUPS, LabelSet
+from deeplab_rt.masks import Masks, colorize
 
-CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
-# As sharp as preset veryfast at crf 21 (42.5 dB on a street), in files half as large again, for a
-# third of its time, which a CPU that runs the network has to spare.
-_ENCODER = {"preset": "superfast", "crf": "23", "x264-params": "bframes=0:subme=0:weightp=0"}
-_TICKS = 90_000  # per second, the clock of the video
-_LONGEST_S = 2.0  # a longer pause between two frames (another input, a gap) is not sat through
+DARK, LIGHT = (24, 24, 24), (235, 235, 235)  # BGR, of the legend's ground and text
+_WIDEST = 960  # pixels of either half of a side-by-side view
 _LINE = 22  # height in pixels of one line of the legend
 _FONT, _FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
-_INK, _PAPER = (235, 235, 235), (24, 24, 24)
+_NEIGHBOURS = np.ones((3, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class OverlayStyle:
+    """How an overlay is drawn.
+
+    Attributes:
+        alpha: weight of the label colours, 0 (the frame alone) to 1.
+        only: ``drivable`` or ``objects`` to colour that group alone; None for every class.
+        contours: whether to draw the borders of the classes in their full colours.
+        side_by_side: whether to show the frame to the left of its overlay.
+
+    Raises:
+        ValueError: ``alpha`` or ``only`` is none of these.
+    """
+
+    alpha: float = 0.5
+    only: str | None = None
+    contours: bool = False
+    side_by_side: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha {self.alpha:g} is not a weight; expected 0 to 1")
+        if self.only not in (None, *GROUPS):
+            raise ValueError(f"only {self.only!r} is no group; expected {' or '.join(GROUPS)}")
 
 
 def frame_overlay(frame: Frame, masks: Masks, labels: LabelSet, alpha: float = 0.5) -> np.ndarray:
     """The overlay of a frame of either channel order, uint8 [H, W, 3] BGR."""
-    return overlay(frame.bgr, masks, labels, alpha)
+    return draw_overlay(frame, masks, labels, OverlayStyle(alpha))
+
+
+def draw_overlay(frame: Frame, masks: Masks, labels: LabelSet, style: OverlayStyle) -> np.ndarray:
+    """A frame with its label colours.
+
+    Args:
+        frame: of either channel order.
+        masks: of any size; labels are brought to the frame's size without blending them.
+        labels: of the masks.
+        style: how to draw them.
+
+    Returns:
+        uint8 [H, W, 3] BGR, a new array: of the frame's size, or twice its width (at most 1920
+        pixels) side by side.
+    """
+    image = frame.bgr
+    height, width = image.shape[:2]
+    label_map = masks.objects if style.only == "objects" else masks.labels
+    if style.only == "drivable":
+        label_map = np.where(masks.drivable != 0, masks.labels, np.uint8(0))
+    if label_map.shape != (height, width):
+        label_map = cv2.resize(label_map, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    colors = colorize(label_map, labels)
+    drawn = cv2.addWeighted(image, 1 - style.alpha, colors, style.alpha, 0)
+    if style.only is not None:
+        drawn = cv2.copyTo(drawn, label_map, image.copy())
+    if style.contours:
+        borders = cv2.morphologyEx(label_map, cv2.MORPH_GRADIENT, _NEIGHBOURS)
+        if style.only is not None:
+            borders = cv2.bitwise_and(borders, label_map)
+        drawn = cv2.copyTo(colors, borders, drawn)
+    if style.side_by_side:
+        drawn = _at_most(np.hstack([image, drawn]), 2 * _WIDEST)
+    return np.asarray(drawn, np.uint8)
+
+
+def _at_most(image: np.ndarray, width: int) -> np.ndarray:
+    if image.shape[1] <= width:
+        return image
+    size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def legend(labels: LabelSet, width: int) -> np.ndarray:
@@ -48,125 +104,18 @@ def legend(labels: LabelSet, width: int) -> np.ndarray:
             x, line = 6, line + 1
         places.append((x, line * _LINE))
         x += needed
-    strip = np.full(((line + 1) * _LINE, width, 3), _PAPER, np.uint8)
+    strip = np.full(((line + 1) * _LINE, width, 3), DARK, np.uint8)
     drivable = labels.group("drivable")
     for label, (left, top) in zip(labels.labels, places, strict=True):
         cv2.rectangle(strip, (left, top + 5), (left + 14, top + 17), label.color[::-1], cv2.FILLED)
         cv2.putText(
-            strip, label.name, (left + 20, top + 15), _FONT, _FONT_SIZE, _INK, 1, cv2.LINE_AA
+            strip, label.name, (left + 20, top + 15), _FONT, _FONT_SIZE, LIGHT, 1, cv2.LINE_AA
         )
         if label.name in drivable:
             end = left + 20 + _text_width(label.name)
-            cv2.line(strip, (left + 20, top + 19), (end, top + 19), _INK, 1)
+            cv2.line(strip, (left + 20, top + 19), (end, top + 19), LIGHT, 1)
     return strip
 
 
 def _text_width(text: str) -> int:
     return int(cv2.getTextSize(text, _FONT, _FONT_SIZE, 1)[0][0])
-
-
-@contextmanager
-def _encoding(path: Path) -> Iterator[None]:
-    """As :func:`~deeplab_rt.streams.outputs.writing`, for what the encoder refuses too."""
-    with writing(path):
-        try:
-            yield
-        except av.FFmpegError as error:
-            if isinstance(error, OSError):
-                raise
-            raise StreamError(f"{path}: cannot be encoded: {error}") from None
-
-
-class OverlayVideo:
-    """An H.264 video of the overlays, in real time by the frames' stamps.
-
-    The first frame's size is the video's; later frames of other sizes are scaled to it. The file
-    takes its name when it is closed.
-    """
-
-    def __init__(self, path: Path, labels: LabelSet, overwrite: bool = False) -> None:
-        """Check the name; the file is begun with the first frame.
-
-        Args:
-            path: ends in .mp4, .mov or .mkv.
-            labels: of the masks.
-            overwrite: whether a file of this name is replaced.
-
-        Raises:
-            StreamError: it exists and may not be replaced, or ends otherwise.
-        """
-        if path.suffix.lower() not in CONTAINERS:
-            raise StreamError(f"{path}: expected a name that ends in {', '.join(CONTAINERS)}")
-        check_new_file(path, overwrite)
-        self.path = path
-        self._partial = path.with_name(f".{path.name}.partial")
-        self._labels = labels
-        self._container: Any = None
-        self._stream: Any = None
-        self._canvas = np.empty((0, 0, 3), np.uint8)
-        self._size = (0, 0)  # (height, width) of the frames in the canvas
-        self._stamp_ns = 0
-        self._time = 0  # of the newest frame, in ticks
-        self._step = _TICKS // 30
-
-    def write(self, frame: Frame, masks: Masks) -> None:
-        """Encode one frame.
-
-        Raises:
-            StreamError: the disk is full or gone, or the encoder refuses the frame.
-        """
-        check_space(self.path)
-        picture = self.picture(frame, masks)
-        with _encoding(self.path):
-            if self._container is None:
-                self._begin(picture)
-            else:
-                self._time += self._ticks_since_last(frame.stamp_ns)
-            self._stamp_ns = frame.stamp_ns
-            height, width = self._size
-            if picture.shape[:2] != self._size:
-                picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-            self._canvas[:height, :width] = picture
-            planes = np.asarray(cv2.cvtColor(self._canvas, cv2.COLOR_BGR2YUV_I420), np.uint8)
-            encoded = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-            encoded.pts, encoded.time_base = self._time, Fraction(1, _TICKS)
-            self._container.mux(self._stream.encode(encoded))
-
-    def picture(self, frame: Frame, masks: Masks) -> np.ndarray:
-        """What is shown of a frame, uint8 [H, W, 3] BGR; for a subclass to show something else."""
-        return frame_overlay(frame, masks, self._labels)
-
-    def close(self) -> None:
-        container, self._container = self._container, None
-        if container is None:
-            return
-        try:
-            with _encoding(self.path):
-                container.mux(self._stream.encode())
-                container.close()
-                self._partial.replace(self.path)
-        finally:
-            self._partial.unlink(missing_ok=True)
-
-    def _begin(self, picture: np.ndarray) -> None:
-        self._size = (picture.shape[0], picture.shape[1])
-        strip = legend(self._labels, max(self._size[1], 320))
-        # H.264 with colours at half resolution takes even sides only.
-        height = self._size[0] + strip.shape[0] + self._size[0] % 2
-        width = strip.shape[1] + strip.shape[1] % 2
-        self._canvas = np.full((height, width, 3), _PAPER, np.uint8)
-        self._canvas[height - strip.shape[0] :, : strip.shape[1]] = strip
-        container_format = CONTAINERS[self.path.suffix.lower()]
-        self._container = av.open(str(self._partial), "w", format=container_format)
-        self._stream = self._container.add_stream("libx264", rate=30)
-        self._stream.width, self._stream.height = width, height
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.options = _ENCODER
-        self._stream.codec_context.time_base = Fraction(1, _TICKS)
-
-    def _ticks_since_last(self, stamp_ns: int) -> int:
-        """At least 1. Where the stamps tell nothing usable, as long as the frame before it."""
-        seconds = (stamp_ns - self._stamp_ns) / 1e9
-        if 0 < seconds <= _LONGEST_S:
-            self._step = max(1, round(seconds * _TICKS))
-        return self._step

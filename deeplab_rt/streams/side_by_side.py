@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from deeplab_rt.errors import StreamError
 from deeplab_rt.frame import Frame
+from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
 from deeplab_rt.streams.base import FrameSource
-from deeplab_rt.streams.overlays import OverlayVideo, frame_overlay
+from deeplab_rt.streams.overlay_video import OverlayVideo
+from deeplab_rt.streams.overlays import OverlayStyle
 
-_WIDEST = 960  # pixels of either half
 _KEPT_BYTES = 400_000_000
 
 
 class SideBySide(OverlayVideo):
-    """An :class:`~deeplab_rt.streams.overlays.OverlayVideo` that shows the frame too.
+    """An :class:`~deeplab_rt.streams.overlay_video.OverlayVideo` that shows the frame too.
 
     Attributes:
         caption: what is written over the next frames.
@@ -26,12 +28,12 @@ class SideBySide(OverlayVideo):
 
     caption = ""
 
-    def picture(self, frame: Frame, masks: Masks) -> np.ndarray:
-        both = np.hstack([frame.bgr, frame_overlay(frame, masks, self._labels)])
-        height, width = both.shape[:2]
-        if width > 2 * _WIDEST:
-            size = (2 * _WIDEST, max(1, round(height * 2 * _WIDEST / width)))
-            both = np.asarray(cv2.resize(both, size, interpolation=cv2.INTER_AREA), np.uint8)
+    def __init__(self, path: Path, labels: LabelSet, overwrite: bool = False) -> None:
+        """As :class:`~deeplab_rt.streams.overlay_video.OverlayVideo`."""
+        super().__init__(path, labels, overwrite, OverlayStyle(side_by_side=True))
+
+    def compose(self, frame: Frame, masks: Masks) -> np.ndarray:
+        both = super().compose(frame, masks)
         if self.caption:
             left, font, ink = both.shape[1] // 2, cv2.FONT_HERSHEY_SIMPLEX, (255, 255, 255)
             wide = cv2.getTextSize(self.caption, font, 0.5, 1)[0][0]

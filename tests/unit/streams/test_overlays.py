@@ -1,87 +1,36 @@
-"""Overlay videos and their legend."""
+"""Overlays: colours over the frame, of all classes or of one group, with borders, side by side."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import av
 import numpy as np
 import pytest
 
-from deeplab_rt.errors import StreamError
 from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
-from deeplab_rt.streams.overlays import OverlayVideo, frame_overlay, legend
+from deeplab_rt.streams.overlays import OverlayStyle, draw_overlay, frame_overlay, legend
+from tests.unit.streams.test_overlay_video import road
+
+GRAY = np.full((20, 30, 3), 100, np.uint8)
 
 
-def road(size: tuple[int, int], labels: LabelSet) -> Masks:
-    road_id = labels.index("road") + 1
-    every = np.full(size, road_id, np.uint8)
-    return Masks(every, np.full(size, 255, np.uint8), np.zeros(size, np.uint8))
+def street(labels: LabelSet) -> Masks:
+    """Sky above, road below, a vehicle in the middle."""
+    label_map = np.full((20, 30), labels.index("road") + 1, np.uint8)
+    label_map[:8] = labels.index("sky") + 1
+    label_map[6:14, 10:20] = labels.index("vehicle") + 1
+    return Masks(label_map, labels.drivable_lut[label_map], labels.objects_lut[label_map])
 
 
-def write(path: Path, labels: LabelSet, stamps_ms: list[int], size: tuple[int, int]) -> None:
-    video = OverlayVideo(path, labels)
-    for index, stamp in enumerate(stamps_ms):
-        frame = Frame(np.zeros((*size, 3), np.uint8), index, stamp * 1_000_000)
-        video.write(frame, road(size, labels))
-    video.close()
-
-
-def times_ms(path: Path) -> list[int]:
-    with av.open(str(path)) as container:
-        assert container.streams.video[0].codec_context.name == "h264"
-        return [round(1000 * frame.time) for frame in container.decode(video=0)]
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-@pytest.mark.parametrize("size", [(48, 640), (47, 321), (1, 1)])
-def test_every_frame_is_in_the_video_at_any_size(
-    tmp_path: Path, camvid11: LabelSet, suffix: str, size: tuple[int, int]
-) -> None:
-    path = tmp_path / f"a{suffix}"
-    write(path, camvid11, [0, 40, 80, 120], size)
-    assert os.listdir(tmp_path) == [path.name]
-    with av.open(str(path)) as container:
-        frames = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
-    assert len(frames) == 4
-    expected = np.array(camvid11.palette[camvid11.index("road") + 1][::-1], float) / 2
-    # Where the picture is wide enough, chroma at half resolution leaves its middle alone.
-    if size[0] > 1:
-        middle = frames[2][size[0] // 2, size[1] // 2]
-        assert np.abs(middle - expected).max() < 8
-
-
-def test_time_is_that_of_the_stamps(tmp_path: Path, camvid11: LabelSet) -> None:
-    write(tmp_path / "a.mp4", camvid11, [5000, 5033, 5100, 6000], (32, 320))
-    assert times_ms(tmp_path / "a.mp4") == [0, 33, 100, 1000]
-
-
-def test_gaps_and_jumps_back_are_not_sat_through(tmp_path: Path, camvid11: LabelSet) -> None:
-    write(tmp_path / "a.mp4", camvid11, [0, 50, 900_000, 10, 60], (32, 320))
-    assert times_ms(tmp_path / "a.mp4") == [0, 50, 100, 150, 200]
-
-
-def test_frames_of_other_sizes_are_scaled_to_the_first(tmp_path: Path, camvid11: LabelSet) -> None:
-    video = OverlayVideo(tmp_path / "a.mp4", camvid11)
-    for index, size in enumerate([(64, 320), (128, 640), (20, 30)]):
-        frame = Frame(np.zeros((*size, 3), np.uint8), index, index * 40_000_000)
-        video.write(frame, road(size, camvid11))
-    video.close()
-    with av.open(str(tmp_path / "a.mp4")) as container:
-        sizes = {(frame.height, frame.width) for frame in container.decode(video=0)}
-    assert len(sizes) == 1 and next(iter(sizes))[1] == 320
+def color(labels: LabelSet, name: str) -> np.ndarray:
+    return labels.palette[labels.index(name) + 1][::-1].astype(float)
 
 
 def test_rgb_frames_keep_their_colours(camvid11: LabelSet) -> None:
     red = np.zeros((8, 8, 3), np.uint8)
     red[..., 0] = 200
-    picture = frame_overlay(Frame(red, 0, 0, channels="rgb"), road((8, 8), camvid11), camvid11, 0.0)
-    assert (picture == (0, 0, 200)).all()
+    drawn = frame_overlay(Frame(red, 0, 0, channels="rgb"), road((8, 8), camvid11), camvid11, 0.0)
+    assert (drawn == (0, 0, 200)).all()
 
 
 def test_legend_shows_every_colour_and_fits_its_width(camvid11: LabelSet) -> None:
@@ -93,57 +42,50 @@ def test_legend_shows_every_colour_and_fits_its_width(camvid11: LabelSet) -> Non
         assert {label.color for label in camvid11.labels} <= colours
 
 
-def test_names_that_are_refused(tmp_path: Path, camvid11: LabelSet) -> None:
-    with pytest.raises(StreamError, match=r"ends in \.mp4"):
-        OverlayVideo(tmp_path / "a.avi", camvid11)
-    write(tmp_path / "a.mp4", camvid11, [0], (32, 32))
-    with pytest.raises(StreamError, match="exists already"):
-        OverlayVideo(tmp_path / "a.mp4", camvid11)
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])
+def test_alpha_is_the_weight_of_the_colours(camvid11: LabelSet, alpha: float) -> None:
+    drawn = draw_overlay(Frame(GRAY), street(camvid11), camvid11, OverlayStyle(alpha))
+    for name, pixel in (("sky", drawn[1, 1]), ("road", drawn[18, 2]), ("vehicle", drawn[10, 15])):
+        expected = 100 * (1 - alpha) + alpha * color(camvid11, name)
+        assert np.abs(pixel - expected).max() <= 1
 
 
-def test_a_half_written_video_never_has_the_name(tmp_path: Path, camvid11: LabelSet) -> None:
-    write(tmp_path / "a.mp4", camvid11, [0, 40], (32, 320))
-    before = (tmp_path / "a.mp4").read_bytes()
-    video = OverlayVideo(tmp_path / "a.mp4", camvid11, overwrite=True)
-    video.write(Frame(np.zeros((32, 320, 3), np.uint8), 0, 0), road((32, 320), camvid11))
-    assert (tmp_path / "a.mp4").read_bytes() == before
-    video.close()
-    assert len(times_ms(tmp_path / "a.mp4")) == 1
-    assert os.listdir(tmp_path) == ["a.mp4"]
+def test_one_group_alone_leaves_the_rest_as_it_is(camvid11: LabelSet) -> None:
+    masks = street(camvid11)
+    for only, coloured in (("drivable", masks.drivable != 0), ("objects", masks.objects != 0)):
+        drawn = draw_overlay(Frame(GRAY), masks, camvid11, OverlayStyle(only=only))
+        assert np.array_equal((drawn != 100).any(axis=2), coloured)
 
 
-LIMITED = """
-import resource, sys
-from pathlib import Path
-import numpy as np
-from deeplab_rt.errors import StreamError
-from deeplab_rt.labels import load_label_set
-from deeplab_rt.frame import Frame
-from deeplab_rt.streams.overlays import OverlayVideo
-from tests.unit.streams.test_overlays import road
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-labels = load_label_set("camvid11")
-video = OverlayVideo(Path(sys.argv[1]), labels)
-noise = np.random.default_rng(0)
-try:
-    for index in range(200):
-        image = noise.integers(0, 255, (240, 320, 3), np.uint8)
-        video.write(Frame(image, index, index * 40_000_000), road((240, 320), labels))
-    video.close()
-except StreamError as error:
-    try:
-        video.close()
-    except StreamError:
-        pass
-    sys.exit(str(error))
-"""
+def test_contours_are_the_borders_in_full_colour(camvid11: LabelSet) -> None:
+    masks = street(camvid11)
+    drawn = draw_overlay(Frame(GRAY), masks, camvid11, OverlayStyle(0.0, contours=True))
+    assert np.array_equal(drawn[10, 10], color(camvid11, "vehicle"))  # its left border
+    assert (drawn[10, 14] == 100).all() and (drawn[17, 2] == 100).all()  # inside of classes
+    changed = (drawn != 100).any(axis=2)
+    assert changed[7, 2] and changed[8, 2]  # both sides of the horizon
+    masks_alone = draw_overlay(
+        Frame(GRAY), masks, camvid11, OverlayStyle(0.0, only="objects", contours=True)
+    )
+    assert not (masks_alone != 100).any(axis=2)[:, :9].any()
 
 
-def test_a_write_that_fails_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    """A limit on the file's size stands for every error that shows only when writing."""
-    path = tmp_path / "a.mp4"
-    command = [sys.executable, "-c", LIMITED, str(path)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1, done.stderr
-    assert done.stderr.strip() == f"{path}: cannot write: File too large"
-    assert os.listdir(tmp_path) == []
+def test_side_by_side_shows_the_frame_first(camvid11: LabelSet) -> None:
+    masks = street(camvid11)
+    drawn = draw_overlay(Frame(GRAY), masks, camvid11, OverlayStyle(side_by_side=True))
+    assert drawn.shape == (20, 60, 3) and np.array_equal(drawn[:, :30], GRAY)
+    assert np.array_equal(drawn[:, 30:], frame_overlay(Frame(GRAY), masks, camvid11))
+    wide = Frame(np.zeros((50, 2000, 3), np.uint8))
+    assert draw_overlay(wide, masks, camvid11, OverlayStyle(side_by_side=True)).shape[1] == 1920
+
+
+def test_masks_of_another_size_are_brought_to_the_frame(camvid11: LabelSet) -> None:
+    frame = Frame(np.full((40, 60, 3), 100, np.uint8))
+    for style in (OverlayStyle(), OverlayStyle(only="drivable"), OverlayStyle(contours=True)):
+        assert draw_overlay(frame, street(camvid11), camvid11, style).shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": 1.5}, {"alpha": float("nan")}, {"only": "sky"}])
+def test_a_style_that_is_none(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        OverlayStyle(**wrong)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Frames found again by index, and the picture of a frame beside its overlay."""
+"""Frames found again by index, and the image of a frame beside its overlay."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def test_frame_on_the_left_overlay_on_the_right(
     masks = Masks(labels, camvid11.drivable_lut[labels], camvid11.objects_lut[labels])
     video = SideBySide(tmp_path / "video.mp4", camvid11)
     gray = np.full_like(image, 90)
-    both = video.picture(Frame(gray, 0, 0), masks)
+    both = video.compose(Frame(gray, 0, 0), masks)
     assert both.shape == (96, 256, 3)
     assert np.array_equal(both[:, :128], gray)
     assert np.abs(both[:, 128:].astype(int) - (gray.astype(int) + image) / 2).max() <= 1
     rgb = replace(Frame(image[..., ::-1].copy(), 0, 0), channels="rgb")
-    assert np.array_equal(video.picture(rgb, masks), video.picture(Frame(image, 0, 0), masks))
+    assert np.array_equal(video.compose(rgb, masks), video.compose(Frame(image, 0, 0), masks))
     wide = np.zeros((540, 1920, 3), np.uint8)
-    assert video.picture(Frame(wide, 0, 0), masks).shape == (270, 1920, 3)
+    assert video.compose(Frame(wide, 0, 0), masks).shape == (270, 1920, 3)
     video.caption = "30 masks/s"
-    captioned = video.picture(Frame(gray, 0, 0), masks)
+    captioned = video.compose(Frame(gray, 0, 0), masks)
     assert np.array_equal(captioned[:, :128], both[:, :128])
     assert not np.array_equal(captioned[:24, 128:], both[:24, 128:])

@@ -21,7 +21,7 @@ from deeplab_rt.frame import Frame, Size
 from deeplab_rt.masks import Masks
 from deeplab_rt.models import Model, load_model
 from deeplab_rt.segmenter import Segmenter
-from deeplab_rt.streams.sources import open_recordings
+from deeplab_rt.streams.sources import open_recording
 from deeplab_rt.streams.street import STREET
 
 FRAMES = 8  # different frames, taken in turns
@@ -128,7 +128,7 @@ def read_frames(source: str, size: tuple[int, int]) -> list[np.ndarray]:
     Raises:
         StreamError: the source cannot be read, or has no frames.
     """
-    with open_recordings([source]) as recording:
+    with open_recording(source) as recording:
         step = max(1, (recording.total or FRAMES) // FRAMES)
         images = [frame.bgr for frame in islice(recording, 0, step * FRAMES, step)]
     if not images:

@@ -74,14 +74,14 @@ def run(args: argparse.Namespace) -> int:
     from deeplab_rt.ros.camera_node import DEFAULT_RATE
     from deeplab_rt.streams.outputs import check_outputs
     from deeplab_rt.streams.side_by_side import SideBySide
-    from deeplab_rt.streams.sources import open_recordings
+    from deeplab_rt.streams.sources import open_recording
     from deeplab_rt.streams.street import STREET, is_street, street_labels
 
     output, overwrite = args.output or OUTPUT, args.overwrite or args.output is None
     check_outputs([args.input] if args.input else [], {"video": output})
     model = load_model(args.model)
     uri = args.input or STREET
-    with open_recordings([uri], args.topic) as source:
+    with open_recording(uri, args.topic) as source:
         rate = float(source.fps or DEFAULT_RATE)
     frames = max(1, round(args.seconds * rate))
     video = SideBySide(output, model.labels, overwrite)  # a wrong name shows at once
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     _say(f"writing {output} ...")
     with closing(video):
         truth = street_labels() if is_street(uri) else {}
-        recording = partial(open_recordings, [uri], args.topic)
+        recording = partial(open_recording, uri, args.topic)
         iou = _write(video, recording, probe, model.labels, truth)
     engine = probe.measurement.engine
     summary |= {

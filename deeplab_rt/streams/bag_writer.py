@@ -76,11 +76,16 @@ def _channel(topic: str, kind: str, latched: bool = False) -> BagChannel:
     )
 
 
+def mask_topic(camera: str, name: str) -> str:
+    """The topic of a camera's ``label_mask``, ``confidence`` ...; of the only one where it is empty."""
+    return f"/deeplab/{camera.strip('/')}/{name}" if camera else f"/deeplab/{name}"
+
+
 class _Topics:
     """The topics of one camera."""
 
     def __init__(self, camera: str) -> None:
-        space = f"/deeplab/{camera.strip('/')}" if camera else "/deeplab"
+        space = mask_topic(camera, "")[:-1]
         self.labels = _channel(f"{space}/label_info", LABEL_INFO, latched=True)
         self.masks = {
             "drivable": _channel(f"{space}/drivable_mask", IMAGE),

@@ -19,6 +19,12 @@ _NAMES = ("labels", "drivable", "objects")
 _TEMPORARY = re.compile(r"\.deeplab_rt-[0-9a-f]{8}\.partial")
 
 
+def png_name(frame: Frame) -> str:
+    """What the files of a frame are named after: its camera where it has one, its name or index."""
+    name = frame.name or f"{frame.index:06d}"
+    return f"{frame.camera.strip('/').replace('/', '_')}.{name}" if frame.camera else name
+
+
 class PngSink:
     """``NAME.labels.png`` (label ids), ``NAME.drivable.png`` and ``NAME.objects.png`` of each frame.
 
@@ -56,7 +62,7 @@ class PngSink:
         Raises:
             StreamError: the disk is full or gone, or two frames have the same name.
         """
-        name = frame.name or f"{frame.index:06d}"
+        name = png_name(frame)
         if name in self._written:
             raise StreamError(
                 f"{self.path}: two frames are named {name!r}; rename one, or replay each input into a "
@@ -83,6 +89,12 @@ class PngSink:
             self.warnings.append(
                 f"{self.path}: removed {len(unfinished)} unfinished files of a run that was killed"
             )
+
+    @staticmethod
+    def files(directory: Path) -> list[Path]:
+        """The files in a directory that are named as a sink names them."""
+        endings = tuple(f".{kind}.png" for kind in _NAMES)
+        return sorted(file for file in directory.iterdir() if file.name.endswith(endings))
 
 
 # Masks are flat areas: no filter and run lengths are smaller than OpenCV's defaults, and four times as

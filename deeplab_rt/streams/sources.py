@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from deeplab_rt.errors import StreamError
 from deeplab_rt.files import expand_user
-from deeplab_rt.frame import Frame
-from deeplab_rt.streams.base import FrameSource, ReadOptions, Recording
+from deeplab_rt.streams.base import FrameSource, ReadOptions
 
 
 def open_source(
@@ -58,55 +55,18 @@ def open_source(
         raise StreamError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def open_recordings(
-    uris: Sequence[str | Path], topic: str | None = None, options: ReadOptions | None = None
+def open_recording(
+    uri: str | Path, topic: str | None = None, options: ReadOptions | None = None
 ) -> FrameSource:
-    """Open one or several recordings as one source, one after the other.
-
-    All are opened at once, so that a wrong name shows before any work is done.
+    """Open an input that is no camera; arguments as :func:`open_source`'s.
 
     Raises:
-        StreamError: as :func:`open_source`, or an input is a camera.
+        StreamError: as :func:`open_source`, or it is a camera.
     """
-    sources: list[FrameSource] = []
-    try:
-        for uri in uris:
-            sources.append(open_source(uri, topic, options))
-            if sources[-1].live:
-                raise StreamError(
-                    f"{uri}: a camera, not a recording; take `deeplab_rt webcam --device {uri}`"
-                )
-    except BaseException:
-        for source in sources:
-            source.close()
-        raise
-    return sources[0] if len(sources) == 1 else _Chain(sources)
-
-
-class _Chain(Recording):
-    """Recordings one after the other; indices go on counting."""
-
-    def __init__(self, sources: Sequence[FrameSource]) -> None:
-        totals = [source.total for source in sources]
-        total = None if None in totals else sum(n for n in totals if n is not None)
-        super().__init__(", ".join(source.name for source in sources), total, sources[0].fps)
-        self._sources = sources
-        for source in sources:
-            self.warnings += source.warnings
-            source.warnings = self.warnings  # one list, so that none is late
-
-    def __iter__(self) -> Iterator[Frame]:
-        offset = 0
-        for source in self._sources:
-            count, dropped = 0, self.dropped
-            for frame in source:
-                self.dropped = dropped + source.dropped
-                yield replace(frame, index=offset + frame.index)
-                count += 1
-            self.dropped = dropped + source.dropped
-            offset += count + source.dropped
-            source.close()
-
-    def close(self) -> None:
-        for source in self._sources:
-            source.close()
+    source = open_source(uri, topic, options)
+    if source.live:
+        source.close()
+        raise StreamError(
+            f"{uri}: a camera, not a recording; take `deeplab_rt webcam --device {uri}`"
+        )
+    return source

@@ -12,11 +12,10 @@ from deeplab_rt.errors import StreamError
 from deeplab_rt.streams.bag_reader import BagImages
 from deeplab_rt.streams.folder import ImageFolder
 from deeplab_rt.streams.live_camera import LiveCamera, is_camera
-from deeplab_rt.streams.sources import open_recordings, open_source
+from deeplab_rt.streams.sources import open_recording, open_source
 from deeplab_rt.streams.video import VideoFile
 from tests.unit.streams.media import (
     HttpCamera,
-    number_of,
     numbered,
     numbered_messages,
     write_bag,
@@ -74,29 +73,6 @@ def test_what_may_not_be_read(tmp_path: Path) -> None:
         open_source(folder)
 
 
-def test_several_recordings_are_one(tmp_path: Path) -> None:
-    images = write_images(tmp_path / "images", 3)
-    (images / "1.png").write_bytes(b"broken")
-    (images / "2.png").write_bytes(b"broken")
-    bag = write_bag(tmp_path / "bag", {"/image": numbered_messages(2)})
-    with open_recordings([images, bag, images]) as source:
-        frames = list(source)
-        assert [(frame.index, frame.name) for frame in frames] == [
-            (0, "0"),
-            (3, ""),
-            (4, ""),
-            (5, "0"),
-        ]
-        assert [number_of(frame.image) for frame in frames] == [0, 0, 1, 0]
-        assert source.total == 8 and source.dropped == 4 and len(source.warnings) == 4
-
-
-def test_one_wrong_name_among_several_shows_before_any_frame(tmp_path: Path) -> None:
-    images = write_images(tmp_path / "images", 1)
-    with pytest.raises(StreamError, match="no such input"):
-        open_recordings([images, tmp_path / "nope"])
-
-
 def test_a_camera_is_no_recording() -> None:
     with HttpCamera() as camera, pytest.raises(StreamError, match="webcam --device http"):
-        open_recordings([camera.url])
+        open_recording(camera.url)

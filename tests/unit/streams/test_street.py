@@ -10,13 +10,13 @@ import pytest
 
 from deeplab_rt.labels import load_label_set
 from deeplab_rt.streams.folder import ImageFolder
-from deeplab_rt.streams.sources import open_recordings, open_source
+from deeplab_rt.streams.sources import open_recording, open_source
 from deeplab_rt.streams.street import LABEL_SET, is_street, street_labels
 from deeplab_rt.streams.video import VideoFile
 
 
 def test_it_is_read_as_any_video() -> None:
-    with open_recordings(["street"]) as source:
+    with open_recording("street") as source:
         assert isinstance(source, VideoFile) and not source.live
         frame = next(iter(source))
     assert frame.image.shape == (480, 640, 3) and frame.channels == "bgr"

@@ -1,0 +1,67 @@
+"""What decides the outputs of a replay, in one value that travels to other processes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from deeplab_rt.models import DEFAULT_MODEL
+from deeplab_rt.streams.base import ReadOptions
+from deeplab_rt.streams.overlays import OverlayStyle
+
+KINDS = ("bag", "masks", "overlay", "report")
+"""The outputs of a replay: a masks bag, PNG files, an overlay video, an HTML report."""
+
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """The same input with the same settings and model gives the same masks.
+
+    Attributes:
+        model: name or directory.
+        backend: as :class:`~deeplab_rt.segmenter.Segmenter` takes it.
+        precision: likewise.
+        size: (height, width) of the network's input; None for the model's.
+        kinds: which of :data:`KINDS` are written.
+        read: which topics and which frames are taken.
+        style: of the overlay video.
+        confidence: write the confidence of every pixel beside the masks.
+        color: write the label map in colours beside PNG masks.
+        with_input: copy the messages of an input bag into the masks bag.
+    """
+
+    model: str = DEFAULT_MODEL
+    backend: str = "auto"
+    precision: str = "auto"
+    size: tuple[int, int] | None = None
+    kinds: tuple[str, ...] = ("bag",)
+    read: ReadOptions = field(default_factory=ReadOptions)
+    style: OverlayStyle = field(default_factory=OverlayStyle)
+    confidence: bool = False
+    color: bool = False
+    with_input: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return content
+
+
+def parse_time(text: str) -> float:
+    """Seconds of ``SS.S``, ``MM:SS`` or ``H:MM:SS``.
+
+    Raises:
+        ValueError: it is not such a time.
+    """
+    parts = text.strip().split(":")
+    try:
+        numbers = [*(int(part) for part in parts[:-1]), float(parts[-1])]
+    except ValueError:
+        numbers = [-1.0]
+    if len(numbers) > 3 or any(not 0 <= n < 60 for n in numbers[1:]) or not 0 <= numbers[0] < 1e9:
+        raise ValueError(f"{text!r} is not a time; expected seconds, MM:SS or H:MM:SS")
+    seconds = 0.0
+    for number in numbers:
+        seconds = 60 * seconds + number
+    return seconds

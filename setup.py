@@ -75,7 +75,7 @@ DEV = [*TEST, "mypy>=1.13", "ruff>=0.8", "types-PyYAML"]
 
 setup(
     name=PACKAGE,
-    version="0.1.0",
+    version="0.2.0",
     description="Drivable area and objects from camera frames at video rate: DeepLab V3+ for ROS 2",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

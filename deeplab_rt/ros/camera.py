@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 
+from deeplab_rt.camera.ego_mask import EgoMask, blank
 from deeplab_rt.camera.encodings import check_message, decode_message, stamp_ns_of
 from deeplab_rt.errors import FrameError
 from deeplab_rt.frame import Frame
 from deeplab_rt.masks import Masks
 from deeplab_rt.ros.diagnostics import CameraReport, CameraStats, Status
-from deeplab_rt.ros.ground_output import PoseSource
+from deeplab_rt.ros.ground_output import GroundThread, PoseSource
 from deeplab_rt.ros.inputs import CameraInputs
 from deeplab_rt.ros.outputs import CameraOutputs, FrameResult
 from deeplab_rt.ros.parameters import Settings
@@ -55,21 +56,37 @@ class Camera:
         self.settings = settings
         self.worker = worker
         self.inputs: CameraInputs | None = None
-        self.poses: PoseSource | None = None
+        self.active = False
+        self.ego: EgoMask | None = None
+        self._poses: PoseSource | None = None
+        self._ground: GroundThread | None = None
         self._node = node
         self._index = index
         self._warned: dict[str, float] = {}
         self.outputs = CameraOutputs(node, name, self.warn)
 
-    def activate(self, poses: PoseSource) -> None:
-        """Make the outputs that the parameters ask for."""
-        self.poses = poses
-        self.outputs.activate(self.settings())
+    def activate(self, poses: PoseSource, ground: GroundThread | None) -> None:
+        """Make the outputs that the parameters ask for.
+
+        Args:
+            poses: where the camera's pose comes from.
+            ground: where to wait for it; None if it is known at once.
+
+        Raises:
+            StreamError: the ego mask cannot be read.
+        """
+        settings = self.settings()
+        text = settings.ego_mask[self._index] if self._index < len(settings.ego_mask) else ""
+        self.ego = EgoMask(text) if text else None
+        self._poses, self._ground = poses, ground
+        self.outputs.activate(settings)
+        self.active = True
 
     def deactivate(self) -> None:
         """Take these outputs down."""
+        self.active = False
         self.outputs.deactivate()
-        self.poses = None
+        self._poses = self._ground = None
 
     def listen(self) -> None:
         """Subscribe."""
@@ -128,6 +145,33 @@ class Camera:
         if self.worker.put(self._index, ImageJob(self, message, received)) is not None:
             self.stats.count("replaced")
 
+    def publish_ground(self, result: FrameResult) -> None:
+        """Publish the outputs on the ground, when the camera's pose is known."""
+        ground, poses = self._ground, self._poses
+        if poses is None or not self.outputs.wanted("ground"):
+            return
+
+        def publish() -> None:
+            try:
+                result.mounting, exact = poses.find(result.header)
+                if not exact:
+                    self.stats.count("older_pose")
+                self.report_errors(self.outputs.publish(result, "ground"))
+            except FrameError as error:
+                self.report_errors([error])
+
+        if ground is None:
+            publish()
+        elif not ground.put(publish):
+            self.report_errors([FrameError("no ground: too many frames wait for a transform")])
+
+    def report_errors(self, errors: Sequence[FrameError]) -> None:
+        """Count and name the outputs of a frame that could not be made."""
+        if errors:
+            self.stats.incomplete = "; ".join(" ".join(str(error).split()) for error in errors)
+            self.stats.count("incomplete")
+            self.warn(f"not all is published: {self.stats.incomplete}")
+
     def age_ms(self, header: Any) -> float | None:
         """Time since the stamp on the clock that stamps frames.
 
@@ -167,6 +211,8 @@ class ImageJob:
     def load(self) -> Frame:
         started = time.perf_counter()
         frame = decode_message(self._message, self._camera.name)
+        if self._camera.ego is not None:
+            self._camera.ego.check(frame.size)
         decoded = time.perf_counter()
         waited = 1e3 * (started - self._received)
         self._camera.stats.time({"wait": waited, "decode": 1e3 * (decoded - started)})
@@ -182,18 +228,18 @@ class ImageJob:
             stats.count("late")
             camera.warn(f"mask dropped as older than {settings.max_age_ms:g} ms: {age:.0f} ms")
             return
-        if camera.poses is None:  # the node was deactivated and did not wait for so long
+        if not camera.active:  # the node was deactivated and did not wait for so long
             stats.count("discarded")
             return
         started = time.perf_counter()
+        ego = camera.ego.at(frame.size, masks.size) if camera.ego is not None else None
+        if ego is not None:
+            blank(masks, ego)
         info = camera.inputs.info if camera.inputs is not None else None
         labels = camera.worker.segmenter.labels
-        result = FrameResult(header, frame, masks, labels, info, settings, camera.poses)
-        errors = camera.outputs.publish(result)
-        if errors:
-            stats.incomplete = "; ".join(" ".join(str(error).split()) for error in errors)
-            stats.count("incomplete")
-            camera.warn(f"not all is published: {stats.incomplete}")
+        result = FrameResult(header, frame, masks, labels, info, settings, ego=ego)
+        camera.report_errors(camera.outputs.publish(result, "masks"))
+        camera.publish_ground(result)
         done = time.perf_counter()
         stages = {"publish": 1e3 * (done - started), "node": 1e3 * (done - self._received)}
         age = camera.age_ms(header)
@@ -202,7 +248,7 @@ class ImageJob:
         stats.newest_stamp_ns = None if age is None else frame.stamp_ns
         stats.time(stages)
         stats.count("published")
-        camera.outputs.publish(result, for_people=True)
+        camera.outputs.publish(result, "people")
 
     def reject(self, error: FrameError) -> None:
         self._camera.on_bad_frame(error)

@@ -25,9 +25,9 @@ WINDOW = 300  # frames over which percentiles are taken: ten seconds at 30 Hz
 DROPPED = ("replaced", "stale", "late", "discarded")
 """Why a frame was dropped: a newer one came, it was too old on arrival, its masks came too late, the
 node was deactivated while it waited (or the device failed)."""
-REMARKS = ("lost", "unstamped", "incomplete")
-"""What else is counted: messages that the middleware lost, frames without a stamp, and frames of which
-an output could not be made."""
+REMARKS = ("lost", "unstamped", "incomplete", "older_pose")
+"""What else is counted: messages that the middleware lost, frames without a stamp, frames of which an
+output could not be made, and those whose ground is of an older or newer pose of the camera."""
 
 
 @dataclass

@@ -33,7 +33,12 @@ from deeplab_rt.ros.camera import Camera
 from deeplab_rt.ros.diagnostics import ERROR as LEVEL_ERROR
 from deeplab_rt.ros.diagnostics import Status
 from deeplab_rt.ros.engine_policy import EnginePolicy
-from deeplab_rt.ros.ground_output import ParameterPose, PoseSource, TransformPose
+from deeplab_rt.ros.ground_output import (
+    GroundThread,
+    ParameterPose,
+    PoseSource,
+    listen_to_transforms,
+)
 from deeplab_rt.ros.health import HealthPublisher
 from deeplab_rt.ros.node_parameters import declare
 from deeplab_rt.ros.parameters import ParameterError, Settings, changed
@@ -157,13 +162,13 @@ class SegmenterNode(LifecycleNode):
             return ERROR
         with ExitStack() as stack:
             try:
-                poses = self._pose_source()
+                for camera in self._cameras:  # last, when nothing is on its way to their topics
+                    stack.callback(camera.deactivate)
+                poses, ground = self._pose_source(stack)
+                for camera in self._cameras:
+                    camera.activate(poses, ground)
             except DeeplabError as error:
                 return self._refuse("activate", error)
-            stack.callback(poses.close)
-            for camera in self._cameras:
-                stack.callback(camera.deactivate)
-                camera.activate(poses)
             stack.callback(self._stop_listening)
             super().on_activate(state)
             self._publish_labels()
@@ -179,11 +184,17 @@ class SegmenterNode(LifecycleNode):
         self.get_logger().error(self._failure)
         return FAILURE
 
-    def _pose_source(self) -> PoseSource:
+    def _pose_source(self, stack: ExitStack) -> tuple[PoseSource, GroundThread | None]:
+        """Where the cameras' poses come from, and the thread that waits for them."""
         settings = self._settings
-        if settings.publish_grid and settings.grid_tf:
-            return TransformPose(self)
-        return ParameterPose(lambda: self._settings)
+        if not settings.grid_tf or not (settings.publish_grid or settings.publish_free_space):
+            return ParameterPose(lambda: self._settings), None
+        poses, unregister = listen_to_transforms(self, lambda: self._settings)
+        stack.callback(unregister)
+        ground = GroundThread(self.get_logger().error)
+        stack.callback(ground.close)
+        stack.callback(poses.close)
+        return poses, ground
 
     def _deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._active = False

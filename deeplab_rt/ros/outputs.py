@@ -8,23 +8,25 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from nav_msgs.msg import OccupancyGrid
 from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan
 from std_msgs.msg import String
 
 from deeplab_rt.camera.calibration import fill_camera_info
+from deeplab_rt.camera.ground import Lens, Mounting
+from deeplab_rt.camera.ground_view import GroundView
 from deeplab_rt.errors import FrameError
-from deeplab_rt.frame import Frame
+from deeplab_rt.frame import Frame, swap_red_and_blue
 from deeplab_rt.labels import LabelSet
-from deeplab_rt.masks import Masks, overlay
+from deeplab_rt.masks import Masks, colorize, overlay
 from deeplab_rt.ros import qos
 from deeplab_rt.ros.cdr import serialise_image
-from deeplab_rt.ros.ground_output import PoseSource, grid_message
+from deeplab_rt.ros.ground_output import grid_message, scan_message
 from deeplab_rt.ros.parameters import Settings
 
 try:
@@ -33,6 +35,7 @@ except ImportError:  # on no package index; std_msgs/String then carries the sam
     LabelInfo = VisionClass = None
 
 JPEG_QUALITY = 80
+Step = Literal["masks", "ground", "people"]
 
 
 @dataclass
@@ -46,7 +49,8 @@ class FrameResult:
         labels: the label set of the masks.
         info: the newest CameraInfo of the camera; None if none has come.
         settings: the parameters.
-        poses: where the camera's pose comes from.
+        mounting: how the camera stands over the ground; None until it is known.
+        ego: bool [H, W] of the masks' size, where the camera sees the vehicle itself; None for nowhere.
     """
 
     header: Any
@@ -55,22 +59,26 @@ class FrameResult:
     labels: LabelSet
     info: CameraInfo | None
     settings: Settings
-    poses: PoseSource
+    mounting: Mounting | None = None
+    ego: np.ndarray | None = None
 
     @cached_property
     def overlay(self) -> np.ndarray:
         """uint8 [H, W, 3] BGR: made once for its two topics."""
         return overlay(self.frame.bgr, self.masks, self.labels, self.settings.overlay_alpha)
 
-    def calibration(self, output: str) -> CameraInfo:
-        """The CameraInfo.
+    @cached_property
+    def ground(self) -> GroundView:
+        """The masks as ground; made once for all outputs on the ground.
 
         Raises:
-            FrameError: none has come, so that ``output`` cannot be made.
+            FrameError: the camera is not calibrated.
         """
+        assert self.mounting is not None
         if self.info is None:
-            raise FrameError(f"no {output}: no camera_info has come")
-        return self.info
+            raise FrameError("no ground: no camera_info has come")
+        lens = Lens.from_info(self.info, self.masks.size)
+        return GroundView(self.masks, lens, self.mounting, self.ego)
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,8 @@ class Output:
         make: makes the message, or None if there is nothing to say; FrameError if it cannot be made.
         enabled: whether the topic is there, by the parameters of the time of activation.
         latched: whether late subscribers get the last one, which is then made although nobody listens.
-        for_people: whether it is made after the others, which do not wait for it.
+        step: when it is made: ``masks`` at once, ``ground`` when the camera's pose is known,
+            ``people`` after the others, which do not wait for it.
     """
 
     name: str
@@ -91,7 +100,17 @@ class Output:
     make: Callable[[FrameResult], Any]
     enabled: Callable[[Settings], bool] = lambda settings: True
     latched: bool = False
-    for_people: bool = False
+    step: Step = "masks"
+
+
+def wants_grid(settings: Settings) -> bool:
+    """Whether the grid is asked for."""
+    return settings.publish_grid
+
+
+def wants_free_space(settings: Settings) -> bool:
+    """Whether the free-space scan is asked for."""
+    return settings.publish_free_space
 
 
 def _mono8(header: Any, mask: np.ndarray) -> bytes:
@@ -112,8 +131,11 @@ def _camera_info(result: FrameResult) -> CameraInfo | None:
 
 
 def _drivable_grid(result: FrameResult) -> OccupancyGrid:
-    info = result.calibration("grid")
-    return grid_message(result.masks, result.header, info, result.settings, result.poses)
+    return grid_message(result.ground, result.header, result.settings)
+
+
+def _free_space(result: FrameResult) -> LaserScan:
+    return scan_message(result.ground, result.header, result.settings)
 
 
 def _overlay(result: FrameResult) -> bytes:
@@ -128,15 +150,31 @@ def _overlay_jpeg(result: FrameResult) -> CompressedImage:
     return message
 
 
+def _color_mask(result: FrameResult) -> bytes:
+    bgr = colorize(result.masks.labels, result.labels)
+    return serialise_image(result.header, swap_red_and_blue(bgr), "rgb8")
+
+
+def _label_png(result: FrameResult) -> CompressedImage:
+    # The fastest level: a label mask has few edges and shrinks to a hundredth anyway.
+    _, data = cv2.imencode(".png", result.masks.labels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    message = CompressedImage(header=result.header, format="mono8; png compressed mono8")
+    message.data = array("B", data.tobytes())
+    return message
+
+
 OUTPUTS = (
     Output("drivable_mask", Image, lambda r: _mono8(r.header, r.masks.drivable)),
     Output("object_mask", Image, lambda r: _mono8(r.header, r.masks.objects)),
     Output("label_mask", Image, lambda r: _mono8(r.header, r.masks.labels)),
     Output("confidence", Image, _confidence),
     Output("camera_info", CameraInfo, _camera_info),
-    Output("drivable_grid", OccupancyGrid, _drivable_grid, lambda s: s.publish_grid),
-    Output("overlay", Image, _overlay, for_people=True),
-    Output("overlay/compressed", CompressedImage, _overlay_jpeg, for_people=True),
+    Output("drivable_grid", OccupancyGrid, _drivable_grid, wants_grid, True, "ground"),
+    Output("free_space", LaserScan, _free_space, wants_free_space, False, "ground"),
+    Output("overlay", Image, _overlay, step="people"),
+    Output("overlay/compressed", CompressedImage, _overlay_jpeg, step="people"),
+    Output("color_mask", Image, _color_mask, step="people"),
+    Output("label_mask/compressed", CompressedImage, _label_png, step="people"),
 )
 
 
@@ -191,12 +229,16 @@ class CameraOutputs:
         classes = [VisionClass(class_id=label.id, class_name=label.name) for label in labels.labels]
         self._label_info.publish(LabelInfo(header=header, class_map=classes))
 
-    def publish(self, result: FrameResult, for_people: bool = False) -> list[FrameError]:
+    def wanted(self, step: Step) -> bool:
+        """Whether anything of a step would be published now."""
+        return any(self._is_wanted(output) for output in self._outputs if output.step == step)
+
+    def publish(self, result: FrameResult, step: Step) -> list[FrameError]:
         """Publish what somebody listens to, or what is latched.
 
         Args:
             result: one frame's.
-            for_people: which outputs: those for people, or the others.
+            step: which outputs.
 
         Returns:
             Why an output could not be made; the others are out.
@@ -204,9 +246,7 @@ class CameraOutputs:
         errors = []
         for output in self._outputs:
             publisher = self._publishers.get(output.name)
-            if publisher is None or output.for_people != for_people:
-                continue
-            if not output.latched and not publisher.get_subscription_count():
+            if output.step != step or publisher is None or not self._is_wanted(output):
                 continue
             try:
                 message = output.make(result)
@@ -221,6 +261,12 @@ class CameraOutputs:
         """Take the topics down."""
         for name in list(self._publishers):
             self._destroy(name)
+
+    def _is_wanted(self, output: Output) -> bool:
+        publisher = self._publishers.get(output.name)
+        if publisher is None:
+            return False
+        return output.latched or publisher.get_subscription_count() > 0
 
     def _destroy(self, name: str) -> None:
         if name in self._publishers:

@@ -88,6 +88,13 @@ class Settings:
         "`raw` subscribes to `image` (Image), `compressed` to `image/compressed` (JPEG or PNG).",
         choices=("raw", "compressed"),
     )
+    ego_mask: tuple[str, ...] = _parameter(
+        (),
+        "deactivate",
+        "Where a camera sees the vehicle itself, one text for each camera: an image of the camera's size "
+        "whose pixels above 0 are the vehicle, or polygons in pixels (`0,400 640,400 640,480 0,480`, "
+        "more after `;`). Masks are 0 there, grid and free space unknown.",
+    )
     image_qos: str = _parameter(
         "sensor_data",
         "deactivate",
@@ -128,15 +135,25 @@ class Settings:
     publish_grid: bool = _parameter(
         False, "deactivate", "Publish `~/drivable_grid`; it needs `camera_info`."
     )
+    publish_free_space: bool = _parameter(
+        False, "deactivate", "Publish `~/free_space`; it needs `camera_info`."
+    )
     grid_frame: str = _parameter(
         "base_footprint",
         "deactivate",
-        "Frame of the grid: its x axis forward, its plane z = 0 the ground.",
+        "Frame of grid and free space: its x axis forward, its plane z = 0 the ground.",
     )
     grid_tf: bool = _parameter(
         False,
         "deactivate",
-        "Take the camera's pose in `grid_frame` from tf2 instead of from the next two parameters.",
+        "Take the camera's pose in `grid_frame` from tf2 instead of from height, pitch and roll.",
+    )
+    grid_tf_tolerance_ms: float = _parameter(
+        200.0,
+        "running",
+        "How long the transform of a frame's time is waited for, and how far off the newest one may be "
+        "that takes its place, in milliseconds.",
+        bounds=(0.0, 5000.0),
     )
     camera_height_m: float = _parameter(
         1.5, "running", "Height of the camera above the ground, in metres.", bounds=(0.01, 100.0)
@@ -146,6 +163,12 @@ class Settings:
         "running",
         "Pitch of the camera in degrees, positive when it looks down.",
         bounds=(-45.0, 90.0),
+    )
+    camera_roll_deg: float = _parameter(
+        0.0,
+        "running",
+        "Roll of the camera in degrees, positive when its right side is lower.",
+        bounds=(-180.0, 180.0),
     )
     grid_resolution_m: float = _parameter(
         0.2, "running", "Side of a grid cell in metres.", bounds=(0.01, 10.0)
@@ -159,6 +182,9 @@ class Settings:
     )
     grid_width_m: float = _parameter(
         20.0, "running", "Width of the grid, the camera in its middle, in metres.", (), (0.1, 500.0)
+    )
+    free_space_range_m: float = _parameter(
+        30.0, "running", "How far free space reaches, in metres.", (), (0.2, 500.0)
     )
     autostart: bool = _parameter(
         False,
@@ -230,11 +256,17 @@ class Settings:
                 f"a grid of {self.grid_length_m} m x {self.grid_width_m} m at "
                 f"{self.grid_resolution_m} m has {cells:.0f} cells, more than {MAX_CELLS}"
             )
-        if self.publish_grid and not self.grid_frame:
-            raise ParameterError("publish_grid needs grid_frame")
+        if (self.publish_grid or self.publish_free_space) and not self.grid_frame:
+            raise ParameterError("publish_grid and publish_free_space need grid_frame")
+        if len(self.ego_mask) > max(1, len(self.cameras)):
+            raise ParameterError(
+                f"ego_mask has {len(self.ego_mask)} texts for {max(1, len(self.cameras))} cameras"
+            )
 
 
 MAX_CELLS = 1_000_000
+PER_CAMERA = ("ego_mask",)
+"""Parameters that are lists with one entry for each camera."""
 
 
 def changed(old: Settings, new: Settings) -> dict[str, When]:
@@ -247,7 +279,12 @@ def changed(old: Settings, new: Settings) -> dict[str, When]:
 
 
 def _clean(name: str, value: Any) -> Any:
-    """Lists of names without empty ones (ROS cannot type an empty list: [''] stands for it)."""
+    """Lists of names without empty ones (ROS cannot type an empty list: [''] stands for it).
+
+    Where a list goes with ``cameras``, an empty text is one camera's.
+    """
+    if isinstance(value, list | tuple) and name in PER_CAMERA:
+        return tuple(value) if any(value) else ()
     if isinstance(value, list | tuple):
         return tuple(item for item in value if item)
     return value

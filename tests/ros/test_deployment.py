@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from nav_msgs.msg import OccupancyGrid
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, CompressedImage
+from sensor_msgs.msg import CameraInfo, CompressedImage, LaserScan
 
-from deeplab_rt.camera.ground_grid import FREE, UNKNOWN
+from deeplab_rt.camera.ground_view import FREE, UNKNOWN
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.models import Model
 from tests.ros.peer import NodeProcess, Peer, image, node_arguments, stamp_of, wait_for
@@ -168,7 +168,7 @@ def test_drivable_grid_and_what_semantic_layers_of_nav2_ask_for(
         for topic in (MASK, confidence):
             peer.listen(topic)
         peer.matched(MASK, confidence)
-        node.wait_for_line("no grid: no camera_info has come")
+        node.wait_for_line("no ground: no camera_info has come")
         publisher = peer.publisher("/camera_info", CameraInfo)
 
         def send(number: int) -> None:
@@ -197,6 +197,56 @@ def test_drivable_grid_and_what_semantic_layers_of_nav2_ask_for(
     assert (labels.height, labels.width) == (sure.height, sure.width) == (240, 320)
     assert 0 not in np.unique(labels.data)  # every pixel has a label
     assert np.median(np.array(sure.data, np.uint8)) > 25  # of eleven classes, the winner's share
+
+
+def test_free_space_and_the_vehicles_own_pixels(
+    palette_model: Model, tmp_path: Path, peer: Peer, camvid11: LabelSet
+) -> None:
+    """A road below the horizon; the lowest sixth of the image is the bonnet, in a vehicle's colour."""
+    scan, grid = "/deeplab/free_space", "/deeplab/drivable_grid"
+    arguments = node_arguments(
+        palette_model,
+        autostart="true",
+        publish_grid="true",
+        publish_free_space="true",
+        ego_mask="['0,200 319,200 319,239 0,239']",
+        free_space_range_m="15.0",
+    )
+    colours = camvid11.palette[:, ::-1]
+    picture = np.full((240, 320, 3), colours[camvid11.index("sky") + 1], np.uint8)
+    picture[120:] = colours[camvid11.index("road") + 1]
+    picture[200:] = colours[camvid11.index("vehicle") + 1]
+    info = CameraInfo(width=320, height=240)
+    info.k = np.array([250.0, 0, 159.5, 0, 250, 119.5, 0, 0, 1])
+    with NodeProcess(tmp_path / "log", *arguments) as node:
+        peer.listen(scan, LaserScan)
+        peer.listen(MASK)
+        publisher = peer.publisher("/camera_info", CameraInfo)
+
+        def send(number: int) -> None:
+            publisher.publish(info)
+            peer.send(picture, number)
+
+        peer.matched(scan, MASK, send=send)
+        stamp = time.time_ns()
+        peer.send(picture, stamp)
+        message = wait_for(lambda: peer.received[scan], "scan")[0]
+        labels = peer.masks(MASK)[0][1]
+        # Latched: who comes late gets the last one, as Nav2's static layer wants it.
+        peer.listen(grid, OccupancyGrid, latched=True)
+        late = wait_for(lambda: peer.received[grid], "the last grid")[0]
+        node.stop()
+    assert stamp_of(message) == stamp_of(late) == stamp
+    assert (labels[200:] == 0).all()
+    assert labels[:200].all()
+    angles = message.angle_min + np.arange(len(message.ranges)) * message.angle_increment
+    ahead = np.abs(angles) < np.radians(25)
+    assert np.isposinf(np.array(message.ranges)[ahead]).all()  # the bonnet is no obstacle
+    assert np.isnan(np.array(message.ranges)[np.abs(angles) > np.radians(40)]).all()
+    assert message.range_max == 15.0
+    cells = np.array(late.data, np.int8)
+    assert (cells == FREE).any()
+    assert set(np.unique(cells)) <= {FREE, UNKNOWN}
 
 
 def test_tf2_is_asked_for_by_name_where_it_is_missing(

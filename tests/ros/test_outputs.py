@@ -14,7 +14,6 @@ from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
 from deeplab_rt.ros.cdr import serialise_image
-from deeplab_rt.ros.ground_output import ParameterPose
 from deeplab_rt.ros.outputs import OUTPUTS, CameraOutputs, FrameResult, Output
 from deeplab_rt.ros.parameters import Settings
 from tests.ros.peer import Peer, wait_for
@@ -22,9 +21,8 @@ from tests.ros.peer import Peer, wait_for
 
 def result_of(labels: LabelSet) -> FrameResult:
     masks = Masks(*(np.full((4, 6), value, np.uint8) for value in (3, 255, 7)))
-    frame, settings = Frame(np.zeros((4, 6, 3), np.uint8)), Settings()
-    poses = ParameterPose(lambda: settings)
-    return FrameResult(Header(frame_id="front"), frame, masks, labels, None, settings, poses)
+    frame = Frame(np.zeros((4, 6, 3), np.uint8))
+    return FrameResult(Header(frame_id="front"), frame, masks, labels, None, Settings())
 
 
 def test_output_is_made_only_while_somebody_listens(peer: Peer, camvid11: LabelSet) -> None:
@@ -49,7 +47,7 @@ def test_output_is_made_only_while_somebody_listens(peer: Peer, camvid11: LabelS
         node.trigger_activate()
         camera.activate(Settings())
         result = result_of(camvid11)
-        assert camera.publish(result) == []
+        assert camera.publish(result, "masks") == []
         assert made == []
         topics = ["/segmenter/broken", "/segmenter/drivable_mask"]
         for topic in topics:
@@ -57,7 +55,7 @@ def test_output_is_made_only_while_somebody_listens(peer: Peer, camvid11: LabelS
         errors: list[FrameError] = []
 
         def published() -> bool:
-            errors.extend(camera.publish(result))
+            errors.extend(camera.publish(result, "masks"))
             return bool(errors and peer.received[topics[1]])
 
         wait_for(published, "the mask, in spite of the other output")

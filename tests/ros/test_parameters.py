@@ -47,7 +47,8 @@ def test_values_are_taken() -> None:
         ({"backend": "tensorrt", "precision": "bf16"}, "bf16 needs backend cpu"),
         ({"model": ""}, "model is empty"),
         ({"grid_resolution_m": 0.01, "grid_length_m": 500.0}, "more than 1000000"),
-        ({"publish_grid": True, "grid_frame": ""}, "publish_grid needs grid_frame"),
+        ({"ego_mask": ["a.png", "b.png"]}, "ego_mask has 2 texts for 1 cameras"),
+        ({"publish_grid": True, "grid_frame": ""}, "publish_free_space need grid_frame"),
     ],
 )
 def test_values_that_are_refused(values: dict[str, Any], text: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -71,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
             "source a ROS installation"
         ) from None
     from deeplab_rt.models import load_model
+    from deeplab_rt.progress import ProgressBar
     from deeplab_rt.ros.camera_node import DEFAULT_RATE
     from deeplab_rt.streams.outputs import check_outputs
     from deeplab_rt.streams.side_by_side import SideBySide
@@ -88,13 +88,10 @@ def run(args: argparse.Namespace) -> int:
     node = node_parameters(str(model.directory), args.backend, args.precision, args.size)
     _say("starting the node, preparing the drive ...")
     camera = {"input": uri, "topic": args.topic or "", "rate": rate, "frames": frames}
-    with local_session(camera, node) as running:
-        progress = _Progress(frames)
-        try:
-            running.run(progress)
-        finally:
-            progress.close()
-        probe = running.probe
+    with local_session(camera, node) as session:
+        with ProgressBar(frames, "masks") as progress:
+            session.run(progress.update)
+        probe = session.probe
     summary = probe.measurement.summary()
     _say(f"writing {output} ...")
     with closing(video):
@@ -128,27 +125,6 @@ def _seconds(text: str) -> float:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-class _Progress:
-    """A bar on a terminal, a line every ten seconds elsewhere."""
-
-    def __init__(self, frames: int) -> None:
-        from tqdm import tqdm
-
-        self._frames = frames
-        self._bar = tqdm(total=frames, unit=" masks", disable=None, leave=False, dynamic_ncols=True)
-        self._next = time.monotonic() + 10
-
-    def __call__(self, masks: int) -> None:
-        if not self._bar.disable:
-            self._bar.update(masks - self._bar.n)
-        elif time.monotonic() >= self._next:
-            self._next = time.monotonic() + 10
-            _say(f"{masks} masks of {self._frames} frames")
-
-    def close(self) -> None:
-        self._bar.close()
 
 
 def _write(

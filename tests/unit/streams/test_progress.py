@@ -11,7 +11,7 @@ import termios
 
 import pytest
 
-from deeplab_rt.streams import progress
+from deeplab_rt import progress
 from deeplab_rt.streams.base import Recording
 from deeplab_rt.streams.progress import Progress
 from deeplab_rt.streams.stats import RunStats
@@ -33,8 +33,8 @@ def test_a_line_now_and_then_where_there_is_no_terminal(
     out, err = capsys.readouterr()
     assert out == ""
     assert [line.split(",")[0] for line in err.splitlines()] == [
-        "frame 20 of 100",
-        "frame 40 of 100",
+        "20 of 100 frames",
+        "40 of 100 frames",
     ]
 
 

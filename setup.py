@@ -25,6 +25,7 @@ def share_files() -> list[tuple[str, list[str]]]:
 
 
 RUNTIME = [
+    "aiohttp>=3.13.3",
     "mcap>=1.2.2",
     "numba>=0.59",
     "numpy>=1.21",
@@ -70,7 +71,15 @@ TRAIN = [
     "onnxscript>=0.3",
     "safetensors>=0.4",
 ]
-TEST = ["pytest>=7", "hypothesis>=6", "onnx>=1.16", "onnxruntime>=1.18", "psutil>=5.9", *RTX]
+TEST = [
+    "pytest>=7",
+    "hypothesis>=6",
+    "onnx>=1.16",
+    "onnxruntime>=1.18",
+    "psutil>=5.9",
+    "selenium>=4.20",
+    *RTX,
+]
 DEV = [*TEST, "mypy>=1.13", "ruff>=0.8", "types-PyYAML"]
 
 setup(
@@ -89,6 +98,7 @@ setup(
             "label_sets/*.yaml",
             "training/*/*.yaml",
             "backends/tensorrt/*.cu",
+            "streams/page/static/*",
             "data/street/*",
         ]
     },

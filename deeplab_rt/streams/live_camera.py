@@ -1,26 +1,69 @@
-"""Frames from a live camera: a number, a device path or a URL."""
+"""Frames from a live camera: a number, a device path, a URL or a GStreamer pipeline."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, get_args
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 
 from deeplab_rt.errors import FrameError, StreamError
 from deeplab_rt.frame import Frame
+from deeplab_rt.frame_buffer import LatestFrameBuffer
 from deeplab_rt.streams.base import FrameSource, check_image_size
 from deeplab_rt.streams.video import open_capture
 
-CONNECT_S = 5.0  # how long a network camera may take to answer, or to send its next frame
-RECONNECT_S = 5.0  # how long a camera that stopped is tried again before the stream ends
+Transport = Literal["tcp", "udp"]
+TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
+_FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"  # read by OpenCV at every opening
+_opening = threading.Lock()  # of that variable
+_RETRY_S = 0.2
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """How a camera is opened, and how long it is waited for.
+
+    Attributes:
+        connect_s: the longest wait for an answer, or for the next frame, of a network camera.
+        reconnect_s: how long a camera that stopped is tried again before the stream ends; None for
+            ever, at the start too.
+        rtsp_transport: what carries the frames of an RTSP camera.
+    """
+
+    connect_s: float = 5.0
+    reconnect_s: float | None = 5.0
+    rtsp_transport: Transport = "tcp"
 
 
 def is_camera(uri: str) -> bool:
-    """Whether a name is that of a camera: a number, a path under /dev, or a URL."""
-    return uri.isdecimal() or uri.startswith("/dev/") or "://" in uri
+    """Whether a name is that of a camera: a number, a path under /dev, a URL, or a pipeline."""
+    return uri.isdecimal() or uri.startswith("/dev/") or "://" in uri or is_pipeline(uri)
+
+
+def is_pipeline(uri: str) -> bool:
+    """Whether a name is a GStreamer pipeline, as in ``v4l2src ! videoconvert ! appsink``."""
+    return " ! " in uri
+
+
+def _is_rtsp(uri: str) -> bool:
+    return uri.partition("://")[0].lower() in ("rtsp", "rtsps")
+
+
+def public_name(uri: str) -> str:
+    """The name without the password that a URL may hold."""
+    try:
+        password = urlsplit(uri).password
+    except ValueError:  # no URL after all
+        return uri
+    return uri.replace(f":{password}@", ":***@", 1) if password else uri
 
 
 class LiveCamera:
@@ -29,56 +72,59 @@ class LiveCamera:
     A thread of its own reads the camera as fast as it delivers. A frame that nobody took before the
     next one came is replaced and counted in ``dropped``. Frames are stamped with this machine's
     clock when they arrive. A camera that stops is opened again; if it stays silent the stream ends
-    with a warning.
+    with a warning, and ``lost`` is set.
     """
 
     live = True
     total: int | None = None
 
-    def __init__(
-        self, uri: str, connect_s: float = CONNECT_S, reconnect_s: float = RECONNECT_S
-    ) -> None:
+    def __init__(self, uri: str, options: CameraOptions = CameraOptions()) -> None:  # frozen
         """Open the camera and start reading.
 
         Args:
-            uri: ``0``, ``/dev/video0``, or a URL that FFmpeg reads (http, rtsp ...).
-            connect_s: the longest wait for an answer or for the next frame.
-            reconnect_s: how long a camera that stopped is tried again.
+            uri: ``0``, ``/dev/video0``, a URL that FFmpeg reads (http, rtsp ...), or a GStreamer
+                pipeline that ends in appsink.
+            options: how to open it.
 
         Raises:
-            StreamError: there is no such camera, or it gives no frame.
+            StreamError: there is no such camera, or it gives no frame; or this OpenCV has no
+                GStreamer.
         """
-        self.name = uri
+        self.name = public_name(uri)
         self.dropped = 0
         self.warnings: list[str] = []
-        self._connect_s, self._reconnect_s = connect_s, reconnect_s
-        capture = self._connect()
-        if capture is None:
+        self.lost = False
+        self.status = ""  # what is wrong at the moment, in words
+        self._uri, self._options = uri, options
+        if is_pipeline(uri) and not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
             raise StreamError(
-                f"camera {uri}: no such camera, or it gives no frame; expected a number (`ls "
-                "/dev/video*` shows those there are), a device path or a URL, not in use elsewhere"
+                f"camera {self.name}: a GStreamer pipeline, and this OpenCV is built without "
+                "GStreamer; take the distribution's (`apt install python3-opencv`) in place of "
+                "opencv-python, or a device path or URL"
             )
-        fps = capture.get(cv2.CAP_PROP_FPS)
+        capture = self._connect()
+        if capture is None and options.reconnect_s is not None:
+            raise StreamError(self._no_frame())
+        fps = 0.0 if capture is None else capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1e4 else None
-        self._changed = threading.Condition()
-        self._slot: tuple[np.ndarray, int] | None = None
-        self._ended = False
+        self._frames: LatestFrameBuffer[tuple[np.ndarray, int]] = LatestFrameBuffer(1)
+        self._ended = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(
-            target=self._read, args=(capture,), name=f"camera {uri}", daemon=True
+            target=self._read, args=(capture,), name=f"camera {self.name}", daemon=True
         )
         self._thread.start()
 
     def __iter__(self) -> Iterator[Frame]:
         index = 0
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._slot is not None or self._ended)
-                if self._slot is None:
-                    return
-                (image, stamp_ns), self._slot = self._slot, None
-            yield Frame(image, index, stamp_ns)
-            index += 1
+            # Once the reading thread has ended nothing wakes us; what it left is taken as it is.
+            ended = self._ended.is_set()
+            for _, (image, stamp_ns) in self._frames.clear() if ended else self._frames.take(1):
+                yield Frame(image, index, stamp_ns)
+                index += 1
+            if ended:
+                return
 
     def close(self) -> None:
         self._closed.set()
@@ -91,28 +137,46 @@ class LiveCamera:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _no_frame(self) -> str:
+        transport = self._options.rtsp_transport
+        if _is_rtsp(self._uri):
+            other = TRANSPORTS[1 - TRANSPORTS.index(transport)]
+            return (
+                f"camera {self.name}: no answer, or no frame over {transport} within "
+                f"{self._options.connect_s:g} s; `--rtsp-transport {other}` takes the other transport"
+            )
+        return (
+            f"camera {self.name}: no such camera, or it gives no frame; expected a number (`ls "
+            "/dev/video*` shows those there are), a device path or a URL, not in use elsewhere; "
+            "`webcam --wait` waits for it"
+        )
+
     def _connect(self) -> cv2.VideoCapture | None:
         """The camera, once it has given a frame; that one is old by then and is let go."""
-        if self.name.isdecimal() or self.name.startswith("/dev/"):
-            device = int(self.name) if self.name.isdecimal() else self.name
+        uri = self._uri
+        if is_pipeline(uri):
+            capture, first = open_capture(uri, cv2.CAP_GSTREAMER)
+        elif uri.isdecimal() or uri.startswith("/dev/"):
+            device = int(uri) if uri.isdecimal() and len(uri) < 10 else uri
             capture, first = open_capture(device, cv2.CAP_V4L2)
         else:
-            limit = round(1e3 * self._connect_s)
-            options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
-            capture, first = open_capture(self.name, cv2.CAP_FFMPEG, options)
+            limit = round(1e3 * self._options.connect_s)
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
+            with _rtsp_transport(uri, self._options.rtsp_transport):
+                capture, first = open_capture(uri, cv2.CAP_FFMPEG, limits)
         if first is None:
             capture.release()
             return None
         return capture
 
-    def _read(self, capture: cv2.VideoCapture) -> None:
-        """The reading thread: every frame into the slot, until the camera is silent or closed."""
-        camera: cv2.VideoCapture | None = capture
+    def _read(self, capture: cv2.VideoCapture | None) -> None:
+        """The reading thread: every frame into the buffer, until the camera is silent or closed."""
+        camera = capture if capture is not None else self._reconnect()
         try:
             while camera is not None and not self._closed.is_set():
                 try:
                     read, image = camera.read()
-                except cv2.error:  # what it sent is no picture: as good as silence
+                except cv2.error:  # what it sent is no image: as good as silence
                     read = False
                 if read:
                     self._put(image)
@@ -122,9 +186,8 @@ class LiveCamera:
         finally:
             if camera is not None:
                 camera.release()
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+            self._ended.set()
+            self._frames.wake()
 
     def _put(self, image: np.ndarray) -> None:
         stamp_ns = time.time_ns()
@@ -135,21 +198,40 @@ class LiveCamera:
             if self.dropped == 1:
                 self.warnings.append(f"camera {self.name}: {error}")
             return
-        with self._changed:
-            if self._slot is not None:
-                self.dropped += 1
-            self._slot = (image, stamp_ns)
-            self._changed.notify_all()
+        if self._frames.put(0, (image, stamp_ns)) is not None:
+            self.dropped += 1
 
     def _reconnect(self) -> cv2.VideoCapture | None:
-        deadline = time.monotonic() + self._reconnect_s
-        while not self._closed.wait(0.2) and time.monotonic() < deadline:
+        begun, limit_s = time.monotonic(), self._options.reconnect_s
+        while not self._closed.wait(_RETRY_S):
+            silent_s = time.monotonic() - begun
+            if limit_s is not None and silent_s >= limit_s:
+                self.lost = True
+                self.warnings.append(
+                    f"camera {self.name}: stopped, and gave no frame for {limit_s:g} s more; "
+                    "`webcam --wait` waits for it"
+                )
+                return None
+            self.status = f"camera {self.name} gives no frame; trying again for {silent_s:.0f} s"
             capture = self._connect()
             if capture is not None:
-                self.warnings.append(f"camera {self.name}: stopped and was opened again")
+                self.status = ""
+                warning = f"camera {self.name}: stopped and was opened again"
+                if warning not in self.warnings:  # once: a camera may come and go for days
+                    self.warnings.append(warning)
                 return capture
-        if not self._closed.is_set():
-            self.warnings.append(
-                f"camera {self.name}: stopped, and gave no frame for {self._reconnect_s:g} s more"
-            )
         return None
+
+
+@contextmanager
+def _rtsp_transport(uri: str, transport: Transport) -> Iterator[None]:
+    """Have FFmpeg take this transport for what is opened inside; the user's own variable wins."""
+    if not _is_rtsp(uri) or _FFMPEG_OPTIONS in os.environ:
+        yield
+        return
+    with _opening:
+        os.environ[_FFMPEG_OPTIONS] = f"rtsp_transport;{transport}"
+        try:
+            yield
+        finally:
+            del os.environ[_FFMPEG_OPTIONS]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from deeplab_rt.errors import StreamError
 from deeplab_rt.files import expand_user
-from deeplab_rt.streams.base import FrameSource, ReadOptions
+from deeplab_rt.streams.base import FrameSource, ReadOptions, Selection
 
 
 def open_source(
@@ -53,6 +54,13 @@ def open_source(
                 "`street`"
             ) from None
         raise StreamError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def opener(uri: str | Path) -> Callable[[float], FrameSource]:
+    """What opens a recording so many seconds after its beginning, for a player."""
+    return lambda start_s: open_recording(
+        uri, options=ReadOptions(selection=Selection(start_s=start_s))
+    )
 
 
 def open_recording(

@@ -25,12 +25,13 @@ from launch.substitutions import LaunchConfiguration
 
 ARGUMENTS = [
     ("bag", None, "the bag to play"),
-    ("image", "image", "its image topic"),
+    ("image", "image", "its image topic, with its / in front"),
     ("rate", "1.0", "speed of playing"),
     ("record", "", "bag to record the masks into; empty: none"),
     ("model", "", "model name or directory; empty: the default model"),
     ("backend", "", "auto, cpu or tensorrt; empty: auto"),
     ("image_transport", "raw", "raw or compressed"),
+    ("namespace", "", "namespace of the node"),
     ("delay", "5.0", "seconds before the bag begins, for the node to load its model"),
 ]
 
@@ -47,7 +48,8 @@ def generate_launch_description() -> LaunchDescription:
 def start(context: LaunchContext) -> list[object]:
     value = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     segmenter = str(Path(__file__).resolve().with_name("segmenter.launch.py"))
-    arguments = {name: value[name] for name in ("image", "model", "backend", "image_transport")}
+    passed = ("image", "model", "backend", "image_transport", "namespace")
+    arguments = {name: value[name] for name in passed}
     arguments["use_sim_time"] = "true"
     play = ExecuteProcess(
         cmd=["ros2", "bag", "play", value["bag"], "--clock", "--rate", value["rate"]],
@@ -68,7 +70,8 @@ def start(context: LaunchContext) -> list[object]:
         ),
     ]
     if value["record"]:
-        topics = [f"/deeplab/{name}" for name in RECORDED]
+        node = "/".join(part for part in (value["namespace"].strip("/"), "deeplab") if part)
+        topics = [f"/{node}/{name}" for name in RECORDED]
         actions.append(
             ExecuteProcess(cmd=["ros2", "bag", "record", "-o", value["record"], *topics])
         )

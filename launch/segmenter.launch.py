@@ -1,10 +1,13 @@
 """The segmenter on a vehicle: started, configured and activated.
 
 ros2 launch deeplab_rt segmenter.launch.py image:=/camera/image_raw
+
+Every parameter of the node is an argument too: engine_policy:=build, max_age_ms:=100.0.
 """
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription
@@ -24,69 +27,62 @@ from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
 from lifecycle_msgs.msg import Transition
 
+from deeplab_rt.ros.launch_arguments import NODE_NAME, node_setup
+from deeplab_rt.ros.parameters import Settings
 from deeplab_rt.ros.transport import profile_environment, profile_is_set
 
 ARGUMENTS = [
-    ("image", "image", "image topic; of several cameras its last part, below each camera's name"),
+    ("image", "image", "image topic; with cameras its last part, below each camera's name"),
     ("camera_info", "", "camera_info topic; empty: beside the image topic"),
-    ("cameras", "", "names of several cameras on one engine, with commas: front,rear"),
     ("params_file", "", "parameter file; empty: config/segmenter.yaml of the package"),
-    ("model", "", "model name or directory; empty: as the parameter file says"),
-    ("backend", "", "auto, cpu or tensorrt; empty: as the parameter file says"),
-    ("image_transport", "", "raw or compressed; empty: as the parameter file says"),
     ("namespace", "", "namespace of the node"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
     ("autostart", "true", "configure and activate the node when it starts"),
     ("respawn", "false", "start the node again when it dies"),
-    ("use_sim_time", "false", "take the time of /clock"),
+    ("use_sim_time", "", "take the time of /clock; empty: as the parameter file says"),
+]
+PARAMETERS = [
+    (parameter.name, "", f"{parameter.metadata['description']} Empty: as the parameter file says.")
+    for parameter in fields(Settings)
+    if parameter.name != "autostart"
 ]
 
 
 def generate_launch_description() -> LaunchDescription:
+    arguments = [*ARGUMENTS, *PARAMETERS]
     return LaunchDescription(
         [
-            *(DeclareLaunchArgument(n, default_value=d, description=t) for n, d, t in ARGUMENTS),
+            *(DeclareLaunchArgument(n, default_value=d, description=t) for n, d, t in arguments),
             OpaqueFunction(function=start),
         ]
     )
 
 
 def start(context: LaunchContext) -> list[object]:
-    value = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    cameras = [name.strip() for name in value["cameras"].split(",") if name.strip()]
+    names = [name for name, _, _ in (*ARGUMENTS, *PARAMETERS)]
+    value = {name: LaunchConfiguration(name).perform(context) for name in names}
     default_file = Path(__file__).resolve().parent.parent / "config" / "segmenter.yaml"
-    respawn, autostart = is_true(value["respawn"]), is_true(value["autostart"])
-    # A node that was killed stays in the graph for up to 20 s, and a request to the one that takes
-    # its place may go to that ghost: a node that is to come back starts itself.
-    parameters: dict[str, object] = {
-        "use_sim_time": is_true(value["use_sim_time"]),
-        "autostart": autostart and respawn,
+    setup = node_setup(value, default_file)
+    parameters = {  # a text stays a text, whatever it looks like
+        name: ParameterValue(given, value_type=str) if isinstance(given, str) else given
+        for name, given in setup.parameters.items()
     }
-    for name in ("model", "backend", "image_transport"):
-        if value[name]:
-            parameters[name] = ParameterValue(value[name], value_type=str)
-    if cameras:
-        parameters["cameras"] = cameras
-    info = value["camera_info"] or beside(value["image"])
-    remappings = [("image", value["image"]), ("camera_info", info)]
-    if cameras:
-        remappings = [(f"{c}/{a}", f"{c}/{b}") for c in cameras for a, b in remappings]
     node = LifecycleNode(
         package="deeplab_rt",
         executable="segmenter_node",
-        name="deeplab",
+        name=NODE_NAME,
         namespace=value["namespace"],
-        parameters=[value["params_file"] or str(default_file), parameters],
-        remappings=remappings,
-        ros_arguments=["--log-level", f"deeplab:={value['log_level']}"],
-        respawn=respawn,
+        parameters=[setup.params_file, parameters],
+        remappings=setup.remappings,
+        ros_arguments=["--log-level", f"{NODE_NAME}:={value['log_level']}"],
+        respawn=setup.respawn,
         respawn_delay=1.0,
         output="screen",
         emulate_tty=True,
     )
     environment = {} if profile_is_set() else profile_environment()
     actions: list[object] = [SetEnvironmentVariable(k, v) for k, v in environment.items()]
-    if autostart and not respawn:
+    if setup.autostart and not setup.respawn:
 
         def change(transition: int) -> EmitEvent:
             return EmitEvent(
@@ -112,12 +108,3 @@ def start(context: LaunchContext) -> list[object]:
             ),
         ]
     return [*actions, node]
-
-
-def beside(image: str) -> str:
-    """The camera_info topic that belongs to an image topic, by the convention of image_transport."""
-    return f"{image.rpartition('/')[0]}/camera_info" if "/" in image else "camera_info"
-
-
-def is_true(text: str) -> bool:
-    return text.lower() in ("true", "1", "yes", "on")

@@ -17,6 +17,7 @@ from deeplab_rt.masks import Masks
 from deeplab_rt.ros.diagnostics import CameraReport, CameraStats, Status
 from deeplab_rt.ros.ground_output import GroundThread, PoseSource
 from deeplab_rt.ros.inputs import CameraInputs
+from deeplab_rt.ros.launch_arguments import beside
 from deeplab_rt.ros.outputs import CameraOutputs, FrameResult
 from deeplab_rt.ros.parameters import Settings
 from deeplab_rt.worker import InferenceWorker
@@ -91,10 +92,14 @@ class Camera:
     def listen(self) -> None:
         """Subscribe."""
         settings = self.settings()
+        prefix = f"{self.name}/" if self.name else ""
+        topics = f"{prefix}image", f"{prefix}camera_info"
+        if settings.images and settings.images[self._index]:
+            topics = settings.images[self._index], beside(settings.images[self._index])
         self.stats.last_received = time.monotonic()
         self.inputs = CameraInputs(
             self._node,
-            self.name,
+            topics,
             settings.image_transport == "compressed",
             settings.image_qos == "reliable",
             self.on_image,

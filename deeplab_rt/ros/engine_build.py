@@ -18,7 +18,7 @@ END_S = 1.0  # how long a build that is asked to end may take before it is kille
 
 def build_command(settings: Settings) -> list[str]:
     """The command line that builds the engine for these settings on this machine."""
-    batch = str(max(1, len(settings.cameras)))
+    batch = str(len(settings.camera_names))
     command = [sys.executable, "-m", "deeplab_rt", "build", "--model", settings.model]
     command += ["--precision", settings.precision, "--batch", batch]
     return [*command, "--size", settings.input_size] if settings.input_size else command

@@ -124,7 +124,7 @@ class EnginePolicy:
             backend,
             precision,
             settings.network_size,
-            max_batch=max(1, len(settings.cameras)),
+            max_batch=len(settings.camera_names),
         )
         try:
             apply(settings, segmenter)

@@ -23,7 +23,7 @@ class CameraInputs:
     def __init__(
         self,
         node: LifecycleNode,
-        camera: str,
+        topics: tuple[str, str],
         compressed: bool,
         reliable: bool,
         on_image: Callable[[Any], None],
@@ -34,7 +34,7 @@ class CameraInputs:
 
         Args:
             node: whose they are.
-            camera: its name; empty for the only one.
+            topics: of images, without ``/compressed``, and of camera_info.
             compressed: whether to take ``image/compressed`` instead of ``image``.
             reliable: whether to ask for reliable delivery.
             on_image: takes each image message.
@@ -43,15 +43,14 @@ class CameraInputs:
         """
         self._node = node
         self.info: CameraInfo | None = None
-        prefix = f"{camera}/" if camera else ""
-        self._topic, self._kind = image_topic(node.resolve_topic_name(f"{prefix}image"), compressed)
+        self._topic, self._kind = image_topic(node.resolve_topic_name(topics[0]), compressed)
         self._profile = qos.image_qos(reliable)
         with ExitStack() as stack:
             stack.callback(self.close)  # of what is made, if not all can be
             self._subscriptions: list[Any] = []
             self._subscriptions.append(self._subscribe(on_image, on_lost, warn))
             info = node.create_subscription(
-                CameraInfo, f"{prefix}camera_info", self._on_info, qos_profile_sensor_data
+                CameraInfo, topics[1], self._on_info, qos_profile_sensor_data
             )
             self._subscriptions.append(info)
             stack.pop_all()

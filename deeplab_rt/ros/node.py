@@ -19,7 +19,7 @@ from typing import Any
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -40,6 +40,7 @@ from deeplab_rt.ros.ground_output import (
     listen_to_transforms,
 )
 from deeplab_rt.ros.health import HealthPublisher
+from deeplab_rt.ros.launch_arguments import given_parameters, unknown_parameters
 from deeplab_rt.ros.node_parameters import declare
 from deeplab_rt.ros.parameters import ParameterError, Settings, changed
 from deeplab_rt.ros.spin import GuardedSpin
@@ -133,7 +134,7 @@ class SegmenterNode(LifecycleNode):
             return ERROR
 
     def _configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        names = self._settings.cameras or ("",)
+        names = self._settings.camera_names
         self._failure, self._waiting_since = "", None
         with ExitStack() as stack:
             worker = InferenceWorker(len(names), self._failed.trigger)
@@ -325,15 +326,21 @@ def main(args: Sequence[str] | None = None) -> int:
     # Signals may come twice (launch sends SIGINT after the terminal did): only a flag is set.
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stopped.set())
-    rclpy.init(
-        args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO
-    )
+    arguments = sys.argv if args is None else list(args)
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # of a class for each kind of wrong argument
+        print(f"segmenter_node: {_one_line(error)}", file=sys.stderr)
+        return 1
     try:
         try:
             node = SegmenterNode(stopped)
-        except (DeeplabError, ParameterException) as error:
+            given = given_parameters(arguments, node.get_namespace(), node.get_name())
+        except (DeeplabError, ParameterException, NameValidationException) as error:
             print(f"segmenter_node: {_one_line(error)}", file=sys.stderr)
             return 1
+        for line in unknown_parameters(given):
+            node.get_logger().warning(line)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         spin = GuardedSpin(executor, node.get_logger())

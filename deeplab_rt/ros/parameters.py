@@ -7,7 +7,7 @@ config/segmenter.yaml.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -81,6 +81,12 @@ class Settings:
         "cleanup",
         "Names of several cameras that share the engine; each has its topics under its name. "
         "Empty for one camera without a name.",
+    )
+    images: tuple[str, ...] = _parameter(
+        (),
+        "cleanup",
+        "Image topics, one for each camera; `camera_info` is beside each. Empty for `image`, or "
+        "`NAME/image` of each of `cameras`. Several without `cameras` name the cameras by their topics.",
     )
     image_transport: str = _parameter(
         "raw",
@@ -193,6 +199,15 @@ class Settings:
     )
 
     @property
+    def camera_names(self) -> tuple[str, ...]:
+        """The cameras' names; one empty name for the only one that has none."""
+        if self.cameras:
+            return self.cameras
+        if len(self.images) > 1:
+            return _names_of_topics(self.images)
+        return ("",)
+
+    @property
     def network_size(self) -> Size | None:
         """``input_size`` as (height, width); None for the model's own."""
         if not self.input_size:
@@ -232,6 +247,11 @@ class Settings:
                     f"cameras: {name!r} cannot be part of a topic name; expected letters, digits "
                     "and underscores, a letter first"
                 )
+        for topic in filter(None, self.images):
+            if not re.fullmatch(r"(~/|/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", topic, re.ASCII):
+                raise ParameterError(
+                    f"images: {topic!r} is not a topic name, as in /camera/image_raw"
+                )
         if len(set(self.cameras)) != len(self.cameras):
             raise ParameterError(f"cameras: a name appears twice in {list(self.cameras)}")
         both = set(self.drivable_classes) & set(self.object_classes)
@@ -258,14 +278,15 @@ class Settings:
             )
         if (self.publish_grid or self.publish_free_space) and not self.grid_frame:
             raise ParameterError("publish_grid and publish_free_space need grid_frame")
-        if len(self.ego_mask) > max(1, len(self.cameras)):
-            raise ParameterError(
-                f"ego_mask has {len(self.ego_mask)} texts for {max(1, len(self.cameras))} cameras"
-            )
+        count = len(self.camera_names)
+        if self.images and len(self.images) != count:
+            raise ParameterError(f"images has {len(self.images)} topics for {count} cameras")
+        if len(self.ego_mask) > count:
+            raise ParameterError(f"ego_mask has {len(self.ego_mask)} texts for {count} cameras")
 
 
 MAX_CELLS = 1_000_000
-PER_CAMERA = ("ego_mask",)
+PER_CAMERA = ("ego_mask", "images")
 """Parameters that are lists with one entry for each camera."""
 
 
@@ -276,6 +297,16 @@ def changed(old: Settings, new: Settings) -> dict[str, When]:
         for parameter in fields(Settings)
         if getattr(old, parameter.name) != getattr(new, parameter.name)
     }
+
+
+def _names_of_topics(topics: Sequence[str]) -> tuple[str, ...]:
+    """Names for cameras from their topics: the first word that differs, else their number."""
+    words = [topic.strip("~/").split("/") for topic in topics]
+    for place in range(min(map(len, words))):
+        names = tuple(word[place] for word in words)
+        if len(set(names)) == len(names) and all(re.fullmatch(r"[A-Za-z]\w*", n) for n in names):
+            return names
+    return tuple(f"camera_{index}" for index in range(len(topics)))
 
 
 def _clean(name: str, value: Any) -> Any:

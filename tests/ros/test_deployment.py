@@ -62,6 +62,22 @@ def test_several_cameras_share_the_engine_and_not_their_fate(
         node.stop()
 
 
+def test_cameras_by_their_topics(
+    palette_model: Model, tmp_path: Path, peer: Peer, painted: Painted
+) -> None:
+    arguments = node_arguments(
+        palette_model, autostart="true", images="['/a/image_raw','/b/colour/image']"
+    )
+    with NodeProcess(tmp_path / "log", *arguments) as node:
+        for name, topic in (("a", "/a/image_raw"), ("b", "/b/colour/image")):
+            mask = f"/deeplab/{name}/label_mask"
+            peer.listen(mask)
+            peer.matched(mask, send=lambda n, t=topic: peer.send(painted[0], n, t))
+        node.wait_for_line("listening to /b/colour/image")
+        node.wait_for_line("and /b/colour/camera_info")
+        node.stop()
+
+
 def test_mismatched_quality_of_service_names_both_sides(
     palette_model: Model, tmp_path: Path, peer: Peer
 ) -> None:

@@ -54,7 +54,13 @@ def test_similar_topics_are_of_images_and_the_likeliest_first() -> None:
 def inputs(peer: Peer) -> Iterator[CameraInputs]:
     node = LifecycleNode("segmenter", context=peer.context)
     made = CameraInputs(
-        node, "", False, True, lambda message: None, lambda number: None, lambda line: None
+        node,
+        ("image", "camera_info"),
+        False,
+        True,
+        lambda message: None,
+        lambda number: None,
+        lambda line: None,
     )
     yield made
     made.close()

@@ -147,7 +147,7 @@ def test_one_camera(stand_in: None) -> None:
         ("image", "/front/image_raw"),
         ("camera_info", "/front/camera_info"),
     ]
-    assert node.kwargs["parameters"][1] == {"use_sim_time": False, "autostart": False}
+    assert node.kwargs["parameters"][1] == {"autostart": False}
     changes = [action for action in actions if action.kind == "RegisterEventHandler"]
     assert [change.args[0].kind for change in changes] == ["OnProcessStart", "OnStateTransition"]
     assert changes[1].args[0].kwargs["start_state"] == "configuring"
@@ -221,3 +221,28 @@ def test_description_is_built_for_real(name: str, monkeypatch: pytest.MonkeyPatc
     assert description.get_launch_arguments()
     if name == "segmenter.launch.py":
         assert {"LifecycleNode", "RegisterEventHandler"} <= kinds
+
+
+def test_replay_follows_the_namespace(stand_in: None) -> None:
+    _, actions = describe("replay.launch.py", bag="drive", record="masks", namespace="/car")
+    (include,) = [action for action in actions if action.kind == "IncludeLaunchDescription"]
+    assert dict(include.kwargs["launch_arguments"])["namespace"] == "/car"
+    (record,) = [action for action in actions if action.kind == "ExecuteProcess"]
+    assert "/car/deeplab/label_mask" in record.kwargs["cmd"]
+
+
+def test_every_parameter_is_an_argument(stand_in: None) -> None:
+    declared, actions = describe(
+        "segmenter.launch.py",
+        engine_policy="build",
+        max_age_ms="100",
+        publish_grid="true",
+        images="/a/image_raw,/b/image_raw",
+    )
+    assert {parameter.name for parameter in fields(Settings)} <= set(declared)
+    (node,) = nodes(actions)
+    parameters = node.kwargs["parameters"][1]
+    assert parameters["engine_policy"].args == ("build",)  # a text, whatever it looks like
+    assert (parameters["max_age_ms"], parameters["publish_grid"]) == (100.0, True)
+    assert parameters["images"] == ["/a/image_raw", "/b/image_raw"]
+    assert node.kwargs["remappings"] == []

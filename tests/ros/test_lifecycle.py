@@ -95,6 +95,30 @@ def test_device_that_dies_leads_to_unconfigured_and_back(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--log-level", "deeplab:=loud"), "log-level"),
+        (("-r", "image:=/a//b"), "/a//b"),
+        (("-p", "autostart:=true", "-r", "image:=a b"), "a b"),
+    ],
+)
+def test_wrong_ros_argument_is_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], reason: str
+) -> None:
+    with NodeProcess(tmp_path / "log", *arguments) as node:
+        assert node.process.wait(timeout=20) == 1
+        assert "Traceback" not in node.output
+        (line,) = [text for text in node.output.splitlines() if "segmenter_node: " in text]
+        assert reason in line
+
+
+def test_parameter_that_nobody_declared_is_warned_about(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path / "log", "-p", "max_age:=5.0") as node:
+        node.wait_for_line("parameter max_age is not one of this node and has no effect; did you")
+        node.stop()
+
+
+@pytest.mark.parametrize(
     ("parameter", "reason"),
     [
         ("backend:=gpu", "backend is 'gpu', expected one of: auto, cpu, tensorrt"),

@@ -71,6 +71,8 @@ TRAIN = [
     "onnxscript>=0.3",
     "safetensors>=0.4",
 ]
+# Recordings by the hundred on a cluster, docs/replay.md.
+FLEET = ["ray>=2.10"]
 TEST = [
     "pytest>=7",
     "hypothesis>=6",
@@ -78,6 +80,7 @@ TEST = [
     "onnxruntime>=1.18",
     "psutil>=5.9",
     "selenium>=4.20",
+    *FLEET,
     *RTX,
 ]
 DEV = [*TEST, "mypy>=1.13", "ruff>=0.8", "types-PyYAML"]
@@ -110,6 +113,7 @@ setup(
         "ros": ROS,
         "ros-jazzy": ROS_JAZZY,
         **GPU,
+        "fleet": FLEET,
         "train": TRAIN,
         "test": TEST,
         "dev": DEV,

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -298,7 +299,9 @@ def _run_many(args: argparse.Namespace) -> int:
     jobs = shard_of(jobs, *args.shard)
     with writing(args.out_dir):
         args.out_dir.mkdir(parents=True, exist_ok=True)
-    summary = run_batch(_results(args, jobs, settings), len(jobs), args.keep_going, _print_result)
+    with redirect_stdout(sys.stderr):  # where Ray prints that a worker was killed
+        results = _results(args, jobs, settings)
+        summary = run_batch(results, len(jobs), args.keep_going, _print_result)
     if args.json:
         print(json.dumps(summary.to_dict()))
     else:

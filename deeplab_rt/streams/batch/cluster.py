@@ -49,7 +49,8 @@ def on_cluster(
     ray: Any = ray_module
     if not ray.is_initialized():
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            options = {"include_dashboard": False} if address == "local" else {}
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise StreamError(f"no Ray cluster at {address}: {reason}") from None

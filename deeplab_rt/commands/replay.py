@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from deeplab_rt.commands import add_model_arguments
+from deeplab_rt.commands.arguments import (
+    argument,
+    parse_count,
+    parse_shard,
+    parse_time,
+    parse_weight,
+)
 
 if TYPE_CHECKING:
     from deeplab_rt.streams.batch.inputs import Job
     from deeplab_rt.streams.batch.job import JobResult
     from deeplab_rt.streams.batch.run import BatchSummary
     from deeplab_rt.streams.settings import ReplaySettings
-
-T = TypeVar("T")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -29,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
         description="Segment rosbags, videos or image folders: every frame once, in order, with its "
         "own stamp. Without any output named, INPUT_masks is written.",
     )
-    parser.add_argument(
+    parser.addargument(
         "input",
         nargs="*",
         metavar="INPUT",
@@ -40,85 +44,83 @@ def add_parser(subparsers: Any) -> None:
     _add_selection(parser)
     _add_many(parser)
     parser.set_defaults(usage_error=parser.error)
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.addargument("--overwrite", action="store_true", help="replace outputs that exist")
+    parser.addargument("--json", action="store_true", help="print the summary as JSON")
     add_model_arguments(parser)
 
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("outputs")
-    group.add_argument(
+    group.addargument(
         "-o",
         "--output",
         type=Path,
         metavar="OUT",
         help="masks bag: OUT (a rosbag2 directory), OUT.mcap, or OUT.db3 (sqlite3)",
     )
-    group.add_argument(
+    group.addargument(
         "--with-input", action="store_true", help="copy an input bag's messages into the masks bag"
     )
-    group.add_argument(
+    group.addargument(
         "--confidence", action="store_true", help="write the confidence beside the masks"
     )
-    group.add_argument(
+    group.addargument(
         "--color", action="store_true", help="write the label map in colours beside PNG masks"
     )
-    group.add_argument("--no-bag", action="store_true", help="with --out-dir: write no masks bag")
-    group.add_argument(
+    group.addargument("--no-bag", action="store_true", help="with --out-dir: write no masks bag")
+    group.addargument(
         "--masks",
         nargs="?",
         const=True,
         metavar="DIR",
         help="masks as PNG files of one byte a pixel; with --out-dir without a name",
     )
-    group.add_argument(
+    group.addargument(
         "--overlay",
         nargs="?",
         const=True,
         metavar="FILE.mp4",
         help="video of the frames with their labels; with --out-dir without a name",
     )
-    group.add_argument(
+    group.addargument(
         "--alpha",
-        type=_argument(_weight),
+        type=argument(parse_weight),
         default=0.5,
         help="weight of the overlay's colours (default: 0.5)",
     )
-    group.add_argument(
+    group.addargument(
         "--only", choices=("drivable", "objects"), help="colour this group alone in the overlay"
     )
-    group.add_argument("--contours", action="store_true", help="draw the borders of the classes")
-    group.add_argument(
+    group.addargument("--contours", action="store_true", help="draw the borders of the classes")
+    group.addargument(
         "--side-by-side", action="store_true", help="show the frame beside its overlay"
     )
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
-    from deeplab_rt.streams.settings import parse_time
-
     group = parser.add_argument_group("which frames")
-    group.add_argument(
+    group.addargument(
         "--topic",
         action="append",
         default=[],
         help="image topic of a bag that has several; again for more cameras",
     )
-    group.add_argument("--all-topics", action="store_true", help="every image topic of a bag")
-    group.add_argument(
+    group.addargument("--all-topics", action="store_true", help="every image topic of a bag")
+    group.addargument(
         "--from",
         dest="begin",
-        type=_argument(parse_time),
+        type=argument(parse_time),
         default=0.0,
         metavar="TIME",
         help="begin so long after the first frame: seconds, MM:SS or H:MM:SS",
     )
-    group.add_argument(
-        "--to", dest="end", type=_argument(parse_time), metavar="TIME", help="end there, likewise"
+    group.addargument(
+        "--to", dest="end", type=argument(parse_time), metavar="TIME", help="end there, likewise"
     )
-    group.add_argument(
-        "--every", type=_argument(_count), default=1, metavar="N", help="take every N-th frame"
+    group.addargument(
+        "--every", type=argument(parse_count), default=1, metavar="N", help="take every N-th frame"
     )
-    group.add_argument(
+    group.addargument(
         "--offset-stamps",
         action="store_true",
         help="several inputs into one output: let each begin where the one before it ends",
@@ -126,13 +128,11 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_many(parser: argparse.ArgumentParser) -> None:
-    from deeplab_rt.streams.batch.inputs import parse_shard
-
     group = parser.add_argument_group("many recordings")
-    group.add_argument(
+    group.addargument(
         "--out-dir", type=Path, metavar="DIR", help="give each input its own outputs: DIR/NAME..."
     )
-    group.add_argument(
+    group.addargument(
         "--list",
         type=Path,
         action="append",
@@ -140,55 +140,29 @@ def _add_many(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a text file that names an input a line",
     )
-    group.add_argument(
+    group.addargument(
         "--keep-going",
         action="store_true",
         help="go on after an input that fails; exit 1 at the end",
     )
-    group.add_argument(
+    group.addargument(
         "--resume", action="store_true", help="continue interrupted inputs, not begin them anew"
     )
-    group.add_argument("--jobs", type=_argument(_count), default=1, metavar="N", help="processes")
-    group.add_argument(
+    group.addargument(
+        "--jobs", type=argument(parse_count), default=1, metavar="N", help="processes"
+    )
+    group.addargument(
         "--shard",
-        type=_argument(parse_shard),
+        type=argument(parse_shard),
         default=(1, 1),
         metavar="I/N",
         help="take the I-th of N parts of the inputs, for a scheduler of your own",
     )
-    group.add_argument(
+    group.addargument(
         "--ray",
         metavar="ADDRESS",
         help="run on a Ray cluster: its address, auto, or local (needs the extra `fleet`)",
     )
-
-
-def _argument(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """A parser that raises ValueError as argparse wants it."""
-
-    def parsed(text: str) -> T:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return parsed
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) < 10**9:
-        raise ValueError(f"{text!r} is not a count; expected a whole number from 1 on")
-    return int(text)
-
-
-def _weight(text: str) -> float:
-    try:
-        weight = float(text)
-    except ValueError:
-        weight = -1.0
-    if not 0 <= weight <= 1:
-        raise ValueError(f"{text!r} is not a weight; expected 0 to 1")
-    return weight
 
 
 def run(args: argparse.Namespace) -> int:

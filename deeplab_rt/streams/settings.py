@@ -46,22 +46,3 @@ class ReplaySettings:
         """As JSON holds it."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return content
-
-
-def parse_time(text: str) -> float:
-    """Seconds of ``SS.S``, ``MM:SS`` or ``H:MM:SS``.
-
-    Raises:
-        ValueError: it is not such a time.
-    """
-    parts = text.strip().split(":")
-    try:
-        numbers = [*(int(part) for part in parts[:-1]), float(parts[-1])]
-    except ValueError:
-        numbers = [-1.0]
-    if len(numbers) > 3 or any(not 0 <= n < 60 for n in numbers[1:]) or not 0 <= numbers[0] < 1e9:
-        raise ValueError(f"{text!r} is not a time; expected seconds, MM:SS or H:MM:SS")
-    seconds = 0.0
-    for number in numbers:
-        seconds = 60 * seconds + number
-    return seconds

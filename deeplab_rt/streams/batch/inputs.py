@@ -111,18 +111,6 @@ def shard_of(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
     return sorted(jobs, key=lambda job: natural_key(job.name))[index - 1 :: count]
 
 
-def parse_shard(text: str) -> tuple[int, int]:
-    """``I/N`` as (I, N).
-
-    Raises:
-        ValueError: it is not two whole numbers with 1 <= I <= N.
-    """
-    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise ValueError(f"{text!r} is not a shard; expected I/N with 1 <= I <= N, as in 2/8")
-    return int(match[1]), int(match[2])
-
-
 def _matches(name: str) -> list[Path]:
     if street.is_street(name):
         return [street.FOLDER / street.VIDEO]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplab_rt.errors import StreamError
-from deeplab_rt.streams.batch.inputs import Job, expand_inputs, parse_shard, plan_jobs, shard_of
+from deeplab_rt.streams.batch.inputs import Job, expand_inputs, plan_jobs, shard_of
 
 
 @pytest.fixture
@@ -99,10 +99,3 @@ def test_shards_are_disjoint_and_cover_the_list(count: int, shards: int) -> None
     parts = [shard_of(jobs[::-1], index, shards) for index in range(1, shards + 1)]
     assert sorted(job.name for part in parts for job in part) == sorted(job.name for job in jobs)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
-def test_shards_as_text() -> None:
-    assert parse_shard("2/8") == (2, 8) and parse_shard(" 1/1 ") == (1, 1)
-    for text in ("0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3"):
-        with pytest.raises(ValueError, match="expected I/N"):
-            parse_shard(text)

@@ -33,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
         description="Segment rosbags, videos or image folders: every frame once, in order, with its "
         "own stamp. Without any output named, INPUT_masks is written.",
     )
-    parser.addargument(
+    parser.add_argument(
         "input",
         nargs="*",
         metavar="INPUT",
@@ -44,69 +44,69 @@ def add_parser(subparsers: Any) -> None:
     _add_selection(parser)
     _add_many(parser)
     parser.set_defaults(usage_error=parser.error)
-    parser.addargument("--overwrite", action="store_true", help="replace outputs that exist")
-    parser.addargument("--json", action="store_true", help="print the summary as JSON")
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     add_model_arguments(parser)
 
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("outputs")
-    group.addargument(
+    group.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="OUT",
         help="masks bag: OUT (a rosbag2 directory), OUT.mcap, or OUT.db3 (sqlite3)",
     )
-    group.addargument(
+    group.add_argument(
         "--with-input", action="store_true", help="copy an input bag's messages into the masks bag"
     )
-    group.addargument(
+    group.add_argument(
         "--confidence", action="store_true", help="write the confidence beside the masks"
     )
-    group.addargument(
+    group.add_argument(
         "--color", action="store_true", help="write the label map in colours beside PNG masks"
     )
-    group.addargument("--no-bag", action="store_true", help="with --out-dir: write no masks bag")
-    group.addargument(
+    group.add_argument("--no-bag", action="store_true", help="with --out-dir: write no masks bag")
+    group.add_argument(
         "--masks",
         nargs="?",
         const=True,
         metavar="DIR",
         help="masks as PNG files of one byte a pixel; with --out-dir without a name",
     )
-    group.addargument(
+    group.add_argument(
         "--overlay",
         nargs="?",
         const=True,
         metavar="FILE.mp4",
         help="video of the frames with their labels; with --out-dir without a name",
     )
-    group.addargument(
+    group.add_argument(
         "--alpha",
         type=argument(parse_weight),
         default=0.5,
         help="weight of the overlay's colours (default: 0.5)",
     )
-    group.addargument(
+    group.add_argument(
         "--only", choices=("drivable", "objects"), help="colour this group alone in the overlay"
     )
-    group.addargument("--contours", action="store_true", help="draw the borders of the classes")
-    group.addargument(
+    group.add_argument("--contours", action="store_true", help="draw the borders of the classes")
+    group.add_argument(
         "--side-by-side", action="store_true", help="show the frame beside its overlay"
     )
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("which frames")
-    group.addargument(
+    group.add_argument(
         "--topic",
         action="append",
         default=[],
         help="image topic of a bag that has several; again for more cameras",
     )
-    group.addargument("--all-topics", action="store_true", help="every image topic of a bag")
-    group.addargument(
+    group.add_argument("--all-topics", action="store_true", help="every image topic of a bag")
+    group.add_argument(
         "--from",
         dest="begin",
         type=argument(parse_time),
@@ -114,13 +114,13 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="begin so long after the first frame: seconds, MM:SS or H:MM:SS",
     )
-    group.addargument(
+    group.add_argument(
         "--to", dest="end", type=argument(parse_time), metavar="TIME", help="end there, likewise"
     )
-    group.addargument(
+    group.add_argument(
         "--every", type=argument(parse_count), default=1, metavar="N", help="take every N-th frame"
     )
-    group.addargument(
+    group.add_argument(
         "--offset-stamps",
         action="store_true",
         help="several inputs into one output: let each begin where the one before it ends",
@@ -129,10 +129,10 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 
 def _add_many(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("many recordings")
-    group.addargument(
+    group.add_argument(
         "--out-dir", type=Path, metavar="DIR", help="give each input its own outputs: DIR/NAME..."
     )
-    group.addargument(
+    group.add_argument(
         "--list",
         type=Path,
         action="append",
@@ -140,25 +140,25 @@ def _add_many(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a text file that names an input a line",
     )
-    group.addargument(
+    group.add_argument(
         "--keep-going",
         action="store_true",
         help="go on after an input that fails; exit 1 at the end",
     )
-    group.addargument(
+    group.add_argument(
         "--resume", action="store_true", help="continue interrupted inputs, not begin them anew"
     )
-    group.addargument(
+    group.add_argument(
         "--jobs", type=argument(parse_count), default=1, metavar="N", help="processes"
     )
-    group.addargument(
+    group.add_argument(
         "--shard",
         type=argument(parse_shard),
         default=(1, 1),
         metavar="I/N",
         help="take the I-th of N parts of the inputs, for a scheduler of your own",
     )
-    group.addargument(
+    group.add_argument(
         "--ray",
         metavar="ADDRESS",
         help="run on a Ray cluster: its address, auto, or local (needs the extra `fleet`)",

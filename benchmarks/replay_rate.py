@@ -39,7 +39,7 @@ Outputs = Callable[[Path, Segmenter], dict[str, MaskSink]]
 CASES: dict[str, Outputs] = {
     "nothing": lambda place, segmenter: {},
     "bag": lambda place, segmenter: {"bag": BagSink(place / "bag.mcap", segmenter.labels)},
-    "masks": lambda place, segmenter: {"masks": PngSink(place / "masks")},
+    "masks": lambda place, segmenter: {"masks": PngSink(place / "masks", segmenter.labels)},
     "bag and overlay": lambda place, segmenter: {
         "bag": BagSink(place / "both.mcap", segmenter.labels),
         "overlay": OverlayVideo(place / "overlay.mp4", segmenter.labels),

@@ -52,6 +52,11 @@ class ImageFolder(Recording):
         self._files = [(i, file) for i, file in enumerate(inside) if selection.takes(i)]
         super().__init__(str(path), len(self._files), NOMINAL_FPS)
 
+    @property
+    def names(self) -> list[str]:
+        """What the frames are named, in order."""
+        return [file.stem for _, file in self._files]
+
     def __iter__(self) -> Iterator[Frame]:
         for index, file in self._files:
             try:

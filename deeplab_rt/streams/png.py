@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from deeplab_rt.errors import StreamError
+from deeplab_rt.files import write_atomically
 from deeplab_rt.frame import Frame
-from deeplab_rt.masks import Masks
+from deeplab_rt.labels import LabelSet
+from deeplab_rt.masks import Masks, colorize
 from deeplab_rt.streams.outputs import Claim, check_new, check_space, writing
 
-_NAMES = ("labels", "drivable", "objects")
+CLASSES = "classes.json"
+_MASKS = ("labels", "drivable", "objects")
+_KINDS = (*_MASKS, "confidence", "color")
 _TEMPORARY = re.compile(r"\.deeplab_rt-[0-9a-f]{8}\.partial")
 
 
@@ -28,15 +35,22 @@ def png_name(frame: Frame) -> str:
 class PngSink:
     """``NAME.labels.png`` (label ids), ``NAME.drivable.png`` and ``NAME.objects.png`` of each frame.
 
-    NAME is the image's stem, or the frame's index in six digits.
+    NAME is the image's stem, or the frame's index in six digits; with several cameras the camera's
+    topic goes before it. ``NAME.confidence.png`` is written where the masks have a confidence,
+    ``NAME.color.png`` (the label map in its colours) when asked for. ``classes.json`` says what the
+    ids mean.
     """
 
-    def __init__(self, directory: Path, overwrite: bool = False) -> None:
+    def __init__(
+        self, directory: Path, labels: LabelSet, overwrite: bool = False, color: bool = False
+    ) -> None:
         """Check and claim the directory; it is made with the first frame.
 
         Args:
             directory: where the files go.
+            labels: of the masks.
             overwrite: whether it may hold files already; those of the same names are replaced.
+            color: whether to write the label map in colours too.
 
         Raises:
             StreamError: it holds files and ``overwrite`` is not set, is no directory, or another
@@ -54,10 +68,12 @@ class PngSink:
         self.warnings: list[str] = []
         self._claim = Claim(directory)
         self._remove_leftovers()
+        self._labels = labels
+        self._color = color
         self._written: set[str] = set()
 
     def write(self, frame: Frame, masks: Masks) -> None:
-        """Write the three files, each under its name only when it is whole.
+        """Write the files of a frame, each under its name only when it is whole.
 
         Raises:
             StreamError: the disk is full or gone, or two frames have the same name.
@@ -68,12 +84,19 @@ class PngSink:
                 f"{self.path}: two frames are named {name!r}; rename one, or replay each input into a "
                 "folder of its own"
             )
-        self._written.add(name)
+        images = {kind: getattr(masks, kind) for kind in _MASKS}
+        if masks.confidence is not None:
+            images["confidence"] = masks.confidence
+        if self._color:
+            images["color"] = colorize(masks.labels, self._labels)
         check_space(self.path)
         with writing(self.path):
-            self.path.mkdir(exist_ok=True)
-            for kind in _NAMES:
-                _write(self.path / f"{name}.{kind}.png", getattr(masks, kind))
+            if not self._written:
+                self.path.mkdir(exist_ok=True)
+                write_atomically(self.path / CLASSES, classes_json(self._labels))
+            for kind, image in images.items():
+                _write(self.path / f"{name}.{kind}.png", image)
+        self._written.add(name)
 
     def close(self) -> None:
         self._claim.release()
@@ -93,8 +116,38 @@ class PngSink:
     @staticmethod
     def files(directory: Path) -> list[Path]:
         """The files in a directory that are named as a sink names them."""
-        endings = tuple(f".{kind}.png" for kind in _NAMES)
+        endings = tuple(f".{kind}.png" for kind in _KINDS)
         return sorted(file for file in directory.iterdir() if file.name.endswith(endings))
+
+
+def classes_json(labels: LabelSet) -> bytes:
+    """What the ids in label and object masks mean: ids, names, RGB colours and groups."""
+    content = {
+        "none": 0,
+        "classes": labels.to_list(),
+        "files": {
+            "labels": "id of the class of every pixel",
+            "drivable": "255 drivable, 0 not",
+            "objects": "id of the class of an object, 0 none",
+            "confidence": "probability of the class x 255",
+            "color": "the class's colour",
+        },
+    }
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def check_names(names: Iterable[str], directory: Path) -> None:
+    """Refuse frames whose files would replace each other's, before the first is written.
+
+    Raises:
+        StreamError: two have the same name.
+    """
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise StreamError(
+                f"{directory}: {count} images are named {name!r}; rename them, or replay each folder "
+                "into one of its own (--out-dir)"
+            )
 
 
 # Masks are flat areas: no filter and run lengths are smaller than OpenCV's defaults, and four times as

@@ -87,6 +87,11 @@ class ChainedRecordings(Recording):
                 if second.stamp_ns <= first.stamp_ns:
                     raise StreamError(_backwards(one, other))
 
+    @property
+    def names(self) -> list[str]:
+        """What the frames of image folders are named; those of other recordings are numbered."""
+        return [name for source in self._sources for name in getattr(source, "names", ())]
+
     def __iter__(self) -> Iterator[Frame]:
         index, newest_ns, period_ns = 0, None, round(1e9 / (self.fps or 30.0))
         for number, (source, first, frames) in enumerate(self._begun):

@@ -10,6 +10,8 @@ from deeplab_rt.labels import LabelSet
 from deeplab_rt.streams.bag_reader import BagImages
 from deeplab_rt.streams.bag_writer import BagSink
 from deeplab_rt.streams.base import FrameSource, MaskSink
+from deeplab_rt.streams.overlay_video import OverlayVideo
+from deeplab_rt.streams.png import PngSink, check_names
 from deeplab_rt.streams.settings import ReplaySettings
 from deeplab_rt.streams.video import VideoFile
 
@@ -60,12 +62,9 @@ def open_sinks(
     if "bag" in paths:
         sinks["bag"] = InputBagSink(paths["bag"], labels, overwrite, settings.with_input, source)
     if "masks" in paths:
-        from deeplab_rt.streams.png import PngSink
-
-        sinks["masks"] = PngSink(paths["masks"], overwrite)
+        check_names(getattr(source, "names", ()), paths["masks"])
+        sinks["masks"] = PngSink(paths["masks"], labels, overwrite, settings.color)
     if "overlay" in paths:
-        from deeplab_rt.streams.overlay_video import OverlayVideo
-
         if len(getattr(source, "topics", ())) > 1:
             raise StreamError(
                 f"{paths['overlay']}: an overlay video shows one camera; choose one of the topics: "

@@ -15,11 +15,13 @@ import av
 import cv2
 import numpy as np
 import pytest
+from rosbags.rosbag2 import Reader
 
 from deeplab_rt.commands import main
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.models import Model
 from deeplab_rt.streams.bag_reader import BagImages
+from deeplab_rt.streams.messages import typestore
 from tests.unit.streams.media import image_message, stamp_of, write_bag, write_video
 
 
@@ -82,7 +84,7 @@ def test_video_and_image_folder_one_after_the_other(program: list[str], tmp_path
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images" / "left.png"), np.zeros((9, 9, 3), np.uint8))
     assert main([*program, "a.mp4", "images", "--masks", "out"]) == 0
-    stems = {name.split(".")[0] for name in os.listdir("out")}
+    stems = {name.split(".")[0] for name in os.listdir("out") if name.endswith(".png")}
     assert stems == {"000000", "000001", "000002", "000003", "000004", "left"}
 
 
@@ -162,3 +164,123 @@ def test_real_drive(program: list[str], highway_clip: Path) -> None:
     with BagImages(Path("out"), "/deeplab/drivable_mask") as source:
         stamps = [frame.stamp_ns for frame in source]
     assert stamps == [index * 40_000_000 for index in range(221)]
+
+
+def two_cameras(path: Path, camvid11: LabelSet) -> Path:
+    """Front and rear cameras with a camera_info each, and a topic of something else."""
+    messages: dict[str, list[Any]] = {"/tf_text": []}
+    for camera, shift in (("front", 1), ("rear", 5)):
+        messages[f"/{camera}/image_raw"] = [
+            image_message(
+                np.full((40, 60, 3), camvid11.palette[i + shift][::-1], np.uint8),
+                stamp_of(i),
+                frame_id=camera,
+            )
+            for i in range(4)
+        ]
+    text = typestore().types["std_msgs/msg/String"]
+    messages["/tf_text"] = [text(data=f"message {index}") for index in range(6)]
+    return write_bag(path, messages)
+
+
+def labels_of(bag: str, topic: str) -> list[tuple[int, str, int]]:
+    with BagImages(Path(bag), topic) as source:
+        return [(f.stamp_ns, f.frame_id, int(f.image[20, 30, 0])) for f in source]
+
+
+@pytest.mark.parametrize(
+    "topics", [["--all-topics"], ["--topic", "/front/image_raw", "--topic", "/rear/image_raw"]]
+)
+def test_several_cameras_in_one_pass(
+    program: list[str], tmp_path: Path, camvid11: LabelSet, topics: list[str]
+) -> None:
+    two_cameras(tmp_path / "drive2", camvid11)
+    arguments = ["drive2", *topics, "-o", "out", "--masks", "png", "--confidence"]
+    assert main([*program, *arguments]) == 0
+    for camera, shift in (("front", 1), ("rear", 5)):
+        expected = [(stamp_of(i), camera, i + shift) for i in range(4)]
+        assert labels_of("out", f"/deeplab/{camera}/image_raw/label_mask") == expected
+        confidence = labels_of("out", f"/deeplab/{camera}/image_raw/confidence")
+        assert len(confidence) == 4
+    names = os.listdir("png")
+    assert len([name for name in names if name.startswith("rear_image_raw.")]) == 4 * 4
+
+
+def test_with_the_input_the_bag_holds_everything(
+    program: list[str], tmp_path: Path, camvid11: LabelSet
+) -> None:
+    two_cameras(tmp_path / "drive2", camvid11)
+    arguments = ["drive2", "--topic", "/front/image_raw", "--with-input", "--out-dir", "out"]
+    assert main([*program, *arguments]) == 0
+    with Reader(tmp_path / "drive2") as before, Reader(tmp_path / "out" / "drive2.mcap") as after:
+        original = [(c.topic, ns, bytes(data)) for c, ns, data in before.messages()]
+        copied = [
+            (c.topic, ns, bytes(data))
+            for c, ns, data in after.messages()
+            if not c.topic.startswith("/deeplab/")
+        ]
+        masks = [c.topic for c, _, _ in after.messages() if c.topic == "/deeplab/label_mask"]
+    assert sorted(copied) == sorted(original) and len(masks) == 4
+
+
+def test_a_video_of_several_cameras_is_refused(
+    program: list[str], tmp_path: Path, camvid11: LabelSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_cameras(tmp_path / "drive2", camvid11)
+    assert main([*program, "drive2", "--all-topics", "--overlay", "a.mp4"]) == 1
+    assert "an overlay video shows one camera; choose one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "frames"),
+    [(["--from", "0.1", "--to", "0.2"], 3), (["--every", "4"], 3), (["--from", "0:00"], 9)],
+)
+def test_a_part_of_a_recording(
+    program: list[str], drive: Path, arguments: list[str], frames: int
+) -> None:
+    assert main([*program, str(drive), "-o", "out.mcap", *arguments]) == 0
+    with BagImages(Path("out.mcap"), "/deeplab/label_mask") as source:
+        assert len(list(source)) == frames
+
+
+def test_images_of_one_name_are_refused_before_the_first_frame(
+    program: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "a.png"), np.zeros((9, 9, 3), np.uint8))
+    assert main([*program, "one", "two", "--masks", "out"]) == 1
+    assert "out: 2 images are named 'a'" in capsys.readouterr().err and not Path("out").exists()
+    assert main([*program, "one", "two", "--masks", "--out-dir", "all"]) == 0
+    assert {path.name for path in Path("all/two").iterdir()} == {
+        "classes.json",
+        "a.labels.png",
+        "a.drivable.png",
+        "a.objects.png",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["drive", "--keep-going"], "--keep-going needs --out-dir DIR"),
+        (["drive", "--jobs", "2"], "--jobs needs --out-dir DIR"),
+        (["drive", "--masks"], "--masks needs a name"),
+        (["drive", "--out-dir", "x", "--masks", "y"], "--masks takes no name"),
+        (["drive", "--out-dir", "x", "-o", "y"], "-o has no place beside --out-dir"),
+        (["drive", "--out-dir", "x", "--no-bag"], "--no-bag leaves nothing"),
+        (["drive", "--from", "5", "--to", "4"], "--to 4 s is not after --from 5 s"),
+        (["drive", "--every", "0"], "'0' is not a count"),
+        (["drive", "--alpha", "2"], "'2' is not a weight"),
+        (["drive", "--shard", "3/2"], "'3/2' is not a shard"),
+        (["drive", "--topic", "/a", "--all-topics"], "give one of them"),
+        (["a", "b", "--with-input"], "--with-input takes one INPUT"),
+        ([], "name an INPUT"),
+    ],
+)
+def test_options_that_would_be_ignored_are_wrong_usage(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["replay", *arguments])
+    assert exit_.value.code == 2 and line in capsys.readouterr().err

@@ -23,9 +23,9 @@ PACKAGES = (
 BUSY_LOAD = 0.5
 
 
-def describe() -> dict[str, Any]:
+def describe(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
     """CPU, cores this process may use, memory, load so far, system and versions; plain values."""
-    cpu = _cpuinfo()
+    cpu = _last_processor(cpuinfo)
     flags = {*cpu.get("flags", "").split(), *cpu.get("Features", "").split()}
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
@@ -64,9 +64,8 @@ def in_words(machine: dict[str, Any]) -> str:
     )
 
 
-def _cpuinfo() -> dict[str, str]:
-    """/proc/cpuinfo's last processor; empty where there is none."""
-    path = Path("/proc/cpuinfo")
+def _last_processor(path: Path) -> dict[str, str]:
+    """The last processor of /proc/cpuinfo; empty where there is no such file."""
     lines = path.read_text().splitlines() if path.is_file() else []
     pairs = (line.partition(":") for line in lines)
     return {key.strip(): value.strip() for key, _, value in pairs}

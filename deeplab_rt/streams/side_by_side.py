@@ -16,7 +16,7 @@ from deeplab_rt.streams.base import FrameSource
 from deeplab_rt.streams.overlay_video import OverlayVideo
 from deeplab_rt.streams.overlays import OverlayStyle
 
-_KEPT_BYTES = 400_000_000
+KEPT_BYTES = 400_000_000
 
 
 class SideBySide(OverlayVideo):
@@ -42,18 +42,21 @@ class SideBySide(OverlayVideo):
         return both
 
 
-def revisit(open_source: Callable[[], FrameSource], indices: Iterable[int]) -> Iterator[Frame]:
+def revisit(
+    open_source: Callable[[], FrameSource], indices: Iterable[int], keep_bytes: int = KEPT_BYTES
+) -> Iterator[Frame]:
     """The frames of a recording at some indices, which may begin anew any number of times.
 
     Args:
         open_source: opens the recording.
         indices: ascending, but where they begin anew.
+        keep_bytes: of frames that are kept for the next time.
 
     Raises:
         StreamError: the recording has no such frame (any more).
     """
     kept: dict[int, Frame] = {}
-    room = _KEPT_BYTES
+    left_bytes = keep_bytes
     source = open_source()
     try:
         frames = iter(source)
@@ -67,11 +70,11 @@ def revisit(open_source: Callable[[], FrameSource], indices: Iterable[int]) -> I
                     frame = _find(frames, index)
                 if frame is None:
                     raise StreamError(f"{source.name}: frame {index} is not there any more")
-                if frame.image.nbytes > room:
+                if frame.image.nbytes > left_bytes:
                     yield frame
                     continue
                 kept[index] = frame
-                room -= frame.image.nbytes
+                left_bytes -= frame.image.nbytes
             yield kept[index]
     finally:
         source.close()

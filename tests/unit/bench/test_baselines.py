@@ -165,12 +165,12 @@ def test_what_is_not_installed_is_named_with_its_command(
 
 
 def test_torchvision_of_another_torch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(package: str, module: str | None = None) -> Any:
+    def broken(module: str) -> Any:
         if module == "segmentation_models_pytorch":
             raise RuntimeError("operator torchvision::nms does not exist")
         return torch
 
-    monkeypatch.setattr(baselines, "_require", broken)
+    monkeypatch.setattr(baselines, "import_module", broken)
     with pytest.raises(PeerError, match=r"torchvision::nms.*pip install torch torchvision"):
         baselines.smp_network(11)
 

@@ -13,7 +13,6 @@ from deeplab_rt.errors import StreamError
 from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
-from deeplab_rt.streams import side_by_side
 from deeplab_rt.streams.folder import ImageFolder
 from deeplab_rt.streams.side_by_side import SideBySide, revisit
 
@@ -33,14 +32,11 @@ class Opener:
 
 
 @pytest.mark.parametrize(("kept", "times"), [(400_000_000, 2), (0, 3)])
-def test_frames_are_found_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: int, times: int
-) -> None:
-    monkeypatch.setattr(side_by_side, "_KEPT_BYTES", kept)
+def test_frames_are_found_again(tmp_path: Path, kept: int, times: int) -> None:
     opener = Opener(tmp_path)
     # It begins anew twice; frame 2 was passed over the first time, so one more look is needed.
     wanted = [0, 1, 3, 0, 2, 3, 1]
-    frames = list(revisit(opener, wanted))
+    frames = list(revisit(opener, wanted, kept))
     assert [frame.index for frame in frames] == wanted
     assert [int(frame.image[0, 0, 0]) for frame in frames] == [10 * index for index in wanted]
     assert opener.times == times

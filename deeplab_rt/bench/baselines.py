@@ -3,7 +3,7 @@
 Every baseline takes the same camera frame and gives the same three masks. Each is written as its own
 documentation shows, with its defaults for threads and memory layout. Torch, ONNX Runtime and
 segmentation_models_pytorch are imported when a baseline of theirs is made; who lacks one of them gets
-:class:`PeerError` with the command that installs it.
+:class:`BaselineError` with the command that installs it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from deeplab_rt.models import Model
 Size = tuple[int, int]
 
 
-class PeerError(DeeplabError):
+class BaselineError(DeeplabError):
     """A baseline cannot be made here; the message says what it lacks."""
 
 
@@ -33,7 +33,7 @@ def _require(package: str, module: str | None = None) -> Any:
     try:
         return import_module(module or package)
     except ImportError:
-        raise PeerError(f"not installed: pip install {package}") from None
+        raise BaselineError(f"not installed: pip install {package}") from None
 
 
 def _masks(classes: np.ndarray, labels: LabelSet, marks: list[float]) -> Masks:
@@ -65,12 +65,12 @@ class InGraph:
             engine: ``onnxruntime`` or ``openvino``.
 
         Raises:
-            PeerError: a package, or the model's file of that precision, is not there.
+            BaselineError: a package, or the model's file of that precision, is not there.
         """
         self.name = name
         self._labels, self._input = model.labels, model.input_size
         if precision not in model.files:
-            raise PeerError(f"{model.name} has no {precision} file")
+            raise BaselineError(f"{model.name} has no {precision} file")
         graph = with_labels_in_graph(model, precision, frame)
         self._run = (_onnxruntime if engine == "onnxruntime" else _openvino)(graph)
 
@@ -151,7 +151,7 @@ class Torch:
             compiled: through ``torch.compile`` (takes a minute and a C++ compiler at the first frame).
 
         Raises:
-            PeerError: torch is not installed.
+            BaselineError: torch is not installed.
         """
         torch = _require("torch")
         self.name = name
@@ -196,13 +196,13 @@ def torch_network(model: Model) -> Any:
     user's network, that do nothing but add the folded bias.
 
     Raises:
-        PeerError: torch or onnx is not installed, or the manifest does not name the architecture.
+        BaselineError: torch or onnx is not installed, or the manifest does not name the architecture.
     """
     torch, onnx = _require("torch"), _require("onnx")
     from deeplab_rt.network.model import Architecture, DeepLab
 
     if "architecture" not in model.manifest:
-        raise PeerError(f"{model.name}'s manifest names no architecture to rebuild in torch")
+        raise BaselineError(f"{model.name}'s manifest names no architecture to rebuild in torch")
     architecture = Architecture.from_dict(dict(model.manifest["architecture"]))
     network = DeepLab(architecture, len(model.labels))
     weights = {
@@ -246,13 +246,13 @@ def smp_network(classes: int) -> Any:
     """DeepLabV3Plus with MobileNetV2 of segmentation_models_pytorch, random weights.
 
     Raises:
-        PeerError: it, or a torchvision that imports beside this torch, is not installed.
+        BaselineError: it, or a torchvision that imports beside this torch, is not installed.
     """
     torch = _require("torch")
     try:
         smp = _require("segmentation-models-pytorch", "segmentation_models_pytorch")
     except RuntimeError as error:  # torchvision's compiled part, built for another torch
-        raise PeerError(
+        raise BaselineError(
             f"torchvision does not load beside torch {torch.__version__} ({error}): "
             "install both from one source, pip install torch torchvision"
         ) from None
@@ -262,11 +262,11 @@ def smp_network(classes: int) -> Any:
     return network
 
 
-def make_peer(name: str, model: Model, frame: Size) -> Candidate:
-    """One of :data:`deeplab_rt.bench.PEERS` for a model and a frame size.
+def make_baseline(name: str, model: Model, frame: Size) -> Candidate:
+    """One of :data:`deeplab_rt.bench.BASELINES` for a model and a frame size.
 
     Raises:
-        PeerError: it cannot be made here; the message says what it lacks.
+        BaselineError: it cannot be made here; the message says what it lacks.
     """
     labels, size = model.labels, model.input_size
     if name == "smp":

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from deeplab_rt.bench import machine, roofline
-from deeplab_rt.bench.baselines import PeerError, make_peer
+from deeplab_rt.bench.baselines import BaselineError, make_baseline
 from deeplab_rt.bench.runner import Candidate, SamplingConfig, agreement, interleave, summary
 from deeplab_rt.errors import BackendError, StreamError
 from deeplab_rt.frame import Frame, Size
@@ -35,10 +35,10 @@ class BenchmarkConfig:
         model: name or directory.
         precision: of our pipeline, the baseline; its other precisions are candidates beside it.
         backend: ``auto``, ``cpu`` or ``tensorrt``.
-        baselines: some of :data:`deeplab_rt.bench.PEERS`.
+        baselines: some of :data:`deeplab_rt.bench.BASELINES`.
         source: a recording whose frames are taken, evenly spaced; by default the street that ships.
         frame_sizes: (height, width) of the camera's frames, each measured in turn.
-        pace: how long.
+        sampling: how long.
         with_roofline: whether to measure the machine's roofline and the layers' shares.
     """
 
@@ -48,7 +48,7 @@ class BenchmarkConfig:
     baselines: Sequence[str] = ()
     source: str = STREET
     frame_sizes: Sequence[tuple[int, int]] = ((480, 640), (1080, 1920))
-    pace: SamplingConfig = field(default_factory=SamplingConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     with_roofline: bool = True
 
 
@@ -69,7 +69,7 @@ class Pipeline:
 
 
 def bench(
-    plan: BenchmarkConfig, progress: Callable[[str], None] = lambda text: None
+    config: BenchmarkConfig, progress: Callable[[str], None] = lambda text: None
 ) -> dict[str, Any]:
     """Measure everything in one run; plain values, for JSON, the table and the plot.
 
@@ -78,37 +78,37 @@ def bench(
         BackendError: the backend cannot run here.
         StreamError: the source cannot be read or has too few frames.
     """
-    model = load_model(plan.model)
+    model = load_model(config.model)
     result: dict[str, Any] = {
         "machine": machine.describe(),
         "warnings": [text for text in [machine.warning()] if text],
         "model": model.name,
         "input_size": list(model.input_size),
-        "frames": plan.source,
+        "frames": config.source,
         "missing": {},
         "sizes": [],
     }
-    ours = _pipelines(model, plan)
+    ours = _pipelines(model, config)
     try:
         result["backend"] = ours[0].segmenter.info.name
         result["device"] = ours[0].segmenter.info.device
-        for size in plan.frame_sizes:
-            frames = read_frames(plan.source, size)
+        for size in config.frame_sizes:
+            frames = read_frames(config.source, size)
             result["sizes"].append(
-                _one_size(model, ours, frames, plan, result["missing"], progress)
+                _one_size(model, ours, frames, config, result["missing"], progress)
             )
     finally:
         for candidate in ours:
             candidate.close()
-    if plan.with_roofline and result["backend"] == "openvino":
+    if config.with_roofline and result["backend"] == "openvino":
         progress("roofline of the machine, shares of the layers")
         result["roofline"] = _limits(model, ours[0].segmenter.info.precision)
     return result
 
 
-def _pipelines(model: Model, plan: BenchmarkConfig) -> list[Pipeline]:
+def _pipelines(model: Model, config: BenchmarkConfig) -> list[Pipeline]:
     """The baseline first, then what else this CPU can run, fp32 always: it is the reference."""
-    candidates = [Pipeline(model, plan.precision, plan.backend)]
+    candidates = [Pipeline(model, config.precision, config.backend)]
     for precision in ("int8", "bf16", "fp32"):
         if f"deeplab_rt {precision}" == candidates[0].name:
             continue
@@ -142,29 +142,29 @@ def _one_size(
     model: Model,
     ours: Sequence[Pipeline],
     frames: Sequence[np.ndarray],
-    plan: BenchmarkConfig,
+    config: BenchmarkConfig,
     missing: dict[str, str],
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """All candidates on frames of one size."""
     height, width = frames[0].shape[:2]
     baselines: list[Candidate] = []
-    for name in plan.baselines:
+    for name in config.baselines:
         progress(f"{width}x{height}: make {name} ready")
         try:
-            baseline = make_peer(name, model, (height, width))
+            baseline = make_baseline(name, model, (height, width))
             baseline.run(
                 frames[0]
             )  # what is compiled at the first frame is not charged to the runs
             baselines.append(baseline)
-        except PeerError as error:
+        except BaselineError as error:
             missing[name] = str(error)
     candidates: list[Candidate] = [*ours, *baselines]
     try:
         exact = next(one for one in ours if one.name == "deeplab_rt fp32")
         reference = [exact.run(frame).labels for frame in frames]
         samples = interleave(
-            candidates, frames, plan.pace, lambda text: progress(f"{width}x{height}, {text}")
+            candidates, frames, config.sampling, lambda text: progress(f"{width}x{height}, {text}")
         )
         figures = {
             one.name: {
@@ -179,7 +179,7 @@ def _one_size(
             "baseline": ours[0].name,
             "reference": exact.name,
             "candidates": figures,
-            "stream_per_second": _rates(ours[0], frames, plan.pace),
+            "stream_per_second": _rates(ours[0], frames, config.sampling),
         }
     finally:
         for baseline in baselines:
@@ -187,7 +187,7 @@ def _one_size(
 
 
 def _rates(
-    candidate: Pipeline, frames: Sequence[np.ndarray], pace: SamplingConfig
+    candidate: Pipeline, frames: Sequence[np.ndarray], sampling: SamplingConfig
 ) -> dict[str, float]:
     """Frames a second one at a time, and with the next frame submitted while this one's masks are
     made: medians of unbroken turns, one way after the other."""
@@ -196,11 +196,11 @@ def _rates(
         "overlapped": lambda turn: candidate.segmenter.stream(map(Frame, turn)),
     }
     rates: dict[str, list[float]] = {way: [] for way in ways}
-    time.sleep(pace.settle_s)
-    for _ in range(pace.rounds):
+    time.sleep(sampling.settle_s)
+    for _ in range(sampling.rounds):
         for way, run in ways.items():
             started = time.perf_counter()
-            done = sum(1 for _ in run(pace.turn(frames)))
+            done = sum(1 for _ in run(sampling.turn(frames)))
             rates[way].append(done / (time.perf_counter() - started))
     return {way: round(statistics.median(one), 1) for way, one in rates.items()}
 

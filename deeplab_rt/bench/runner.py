@@ -1,4 +1,4 @@
-"""Subjects timed in turns on the same frames, so that a change of the machine's pace meets them all."""
+"""Candidates timed in turns on the same frames, so that a change of the machine's speed meets them all."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class SamplingConfig:
 def interleave(
     candidates: Sequence[Candidate],
     frames: Sequence[np.ndarray],
-    pace: SamplingConfig,
+    sampling: SamplingConfig,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Samples]:
     """Time every candidate in turns: A B C, A B C, ...
@@ -87,14 +87,14 @@ def interleave(
         progress: told in words what is about to run.
     """
     samples = {candidate.name: Samples() for candidate in candidates}
-    for index in range(pace.rounds):
+    for index in range(sampling.rounds):
         for candidate in candidates[:: -1 if index % 2 else 1]:
-            progress(f"round {index + 1} of {pace.rounds}: {candidate.name}")
-            time.sleep(pace.settle_s)
+            progress(f"round {index + 1} of {sampling.rounds}: {candidate.name}")
+            time.sleep(sampling.settle_s)
             for frame in frames[:2]:
                 candidate.run(frame)
             turn: list[float] = []
-            for frame in pace.turn(frames):
+            for frame in sampling.turn(frames):
                 started = time.perf_counter()
                 masks = candidate.run(frame)
                 turn.append(1e3 * (time.perf_counter() - started))

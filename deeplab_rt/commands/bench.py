@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from deeplab_rt.bench import PEERS
+from deeplab_rt.bench import BASELINES
 from deeplab_rt.commands import size_argument
 from deeplab_rt.models import DEFAULT_MODEL
 from deeplab_rt.options import BACKENDS, PRECISIONS
@@ -45,10 +45,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--baselines",
         nargs="*",
-        choices=PEERS,
-        default=list(PEERS),
-        metavar="PEER",
-        help=f"which of {', '.join(PEERS)} (default: all; none after a bare --baselines)",
+        choices=BASELINES,
+        default=list(BASELINES),
+        metavar="NAME",
+        help=f"which of {', '.join(BASELINES)} (default: all; none after a bare --baselines)",
     )
     parser.add_argument(
         "--rounds",
@@ -91,17 +91,17 @@ def run(args: argparse.Namespace) -> int:
             args.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StreamError(f"{args.output}: cannot be made: {error.strerror}") from None
-    plan = BenchmarkConfig(
+    config = BenchmarkConfig(
         model=args.model,
         precision=args.precision,
         backend=args.backend,
         baselines=args.baselines,
         source=args.input,
         frame_sizes=args.frame,
-        pace=SamplingConfig(rounds=args.rounds),
+        sampling=SamplingConfig(rounds=args.rounds),
         with_roofline=not args.no_roofline,
     )
-    result = bench(plan, progress=lambda text: print(text, file=sys.stderr, flush=True))
+    result = bench(config, progress=lambda text: print(text, file=sys.stderr, flush=True))
     text = table(result)
     print(json.dumps(result) if args.json else text)
     if args.output is not None:

@@ -15,8 +15,8 @@ from torch import nn
 
 from deeplab_rt.backends.base import MaskRequest
 from deeplab_rt.backends.openvino import OpenVINOBackend
-from deeplab_rt.bench import PEERS, baselines
-from deeplab_rt.bench.baselines import InGraph, PeerError, Torch, make_peer, torch_network
+from deeplab_rt.bench import BASELINES, baselines
+from deeplab_rt.bench.baselines import InGraph, BaselineError, Torch, make_baseline, torch_network
 from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
@@ -69,7 +69,7 @@ def assert_same(masks: Masks, expected: Masks, allowed: float) -> None:
 def test_labels_in_the_graph_equal_ours(
     engine: str, size: tuple[int, int], palette_model: Model, ours: Any
 ) -> None:
-    baseline = make_peer(engine, palette_model, size)
+    baseline = make_baseline(engine, palette_model, size)
     assert baseline.name == engine
     # OpenVINO takes bf16 by itself where the CPU has it; what it moves, it moves at borders.
     assert_same(
@@ -141,17 +141,17 @@ def write_weights(
     )
 
 
-def test_model_without_an_architecture_has_no_torch_peer(palette_model: Model) -> None:
-    with pytest.raises(PeerError, match="names no architecture"):
-        make_peer("torch", palette_model, (96, 128))
+def test_model_without_an_architecture_has_no_torch_baseline(palette_model: Model) -> None:
+    with pytest.raises(BaselineError, match="names no architecture"):
+        make_baseline("torch", palette_model, (96, 128))
 
 
-def test_model_without_an_int8_file_has_no_int8_peer(palette_model: Model) -> None:
-    with pytest.raises(PeerError, match="no int8 file"):
-        make_peer("openvino-int8", palette_model, (96, 128))
+def test_model_without_an_int8_file_has_no_int8_baseline(palette_model: Model) -> None:
+    with pytest.raises(BaselineError, match="no int8 file"):
+        make_baseline("openvino-int8", palette_model, (96, 128))
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", BASELINES)
 def test_what_is_not_installed_is_named_with_its_command(
     name: str, palette_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,8 +160,8 @@ def test_what_is_not_installed_is_named_with_its_command(
 
     monkeypatch.setattr(baselines, "import_module", absent)
     monkeypatch.setitem(palette_model.files, "int8", palette_model.files["fp32"])  # type: ignore[arg-type]
-    with pytest.raises(PeerError, match="not installed: pip install "):
-        make_peer(name, palette_model, (96, 128))
+    with pytest.raises(BaselineError, match="not installed: pip install "):
+        make_baseline(name, palette_model, (96, 128))
 
 
 def test_torchvision_of_another_torch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def test_torchvision_of_another_torch_is_told(monkeypatch: pytest.MonkeyPatch) -
         return torch
 
     monkeypatch.setattr(baselines, "import_module", broken)
-    with pytest.raises(PeerError, match=r"torchvision::nms.*pip install torch torchvision"):
+    with pytest.raises(BaselineError, match=r"torchvision::nms.*pip install torch torchvision"):
         baselines.smp_network(11)
 
 
@@ -181,4 +181,4 @@ def test_ingraph_output_is_one_byte_a_pixel(palette_model: Model) -> None:
     (output,) = proto.graph.output
     assert output.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert [d.dim_value for d in output.type.tensor_type.shape.dim] == [1, 75, 101]
-    assert isinstance(make_peer("onnxruntime", palette_model, (75, 101)), InGraph)
+    assert isinstance(make_baseline("onnxruntime", palette_model, (75, 101)), InGraph)

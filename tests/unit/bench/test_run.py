@@ -24,14 +24,14 @@ def result(palette_model: Model) -> dict[str, object]:
     patch = pytest.MonkeyPatch()
     for name in ("matrix_peaks", "copy_rates", "profile"):
         patch.setattr(roofline, name, partial(getattr(roofline, name), repeats=1))
-    plan = BenchmarkConfig(
+    config = BenchmarkConfig(
         model=palette_model.directory,
         backend="cpu",
         baselines=["onnxruntime", "torch", "onnxruntime-int8"],
         frame_sizes=[(48, 64), (96, 160)],
-        pace=SamplingConfig(rounds=2, turn_s=0, least=2, settle_s=0),
+        sampling=SamplingConfig(rounds=2, turn_s=0, least=2, settle_s=0),
     )
-    figures = bench(plan)
+    figures = bench(config)
     patch.undo()
     return figures
 

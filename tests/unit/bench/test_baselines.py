@@ -16,7 +16,7 @@ from torch import nn
 from deeplab_rt.backends.base import MaskRequest
 from deeplab_rt.backends.openvino import OpenVINOBackend
 from deeplab_rt.bench import BASELINES, baselines
-from deeplab_rt.bench.baselines import InGraph, BaselineError, Torch, make_baseline, torch_network
+from deeplab_rt.bench.baselines import BaselineError, InGraph, Torch, make_baseline, torch_network
 from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks

@@ -19,8 +19,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from deeplab_rt.camera.image_range import ImageRange
 from deeplab_rt.errors import FrameError
 from deeplab_rt.frame import MAX_PIXELS, Channels, Frame, check_size
+
+ALL_16_BITS = ImageRange()
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,9 @@ _ENCODINGS: dict[str, _Encoding] = {
     "mono8": _GRAY,
     "8UC1": _GRAY,
     "mono16": _Encoding(2, cv2.COLOR_GRAY2BGR, deep=True),
+    "16UC1": _Encoding(2, cv2.COLOR_GRAY2BGR, deep=True),
+    "bgr16": _Encoding(6, None, deep=True),
+    "rgb16": _Encoding(6, None, "rgb", deep=True),
     "yuv422": _UYVY,
     "uyvy": _UYVY,
     "yuv422_yuy2": _YUYV,
@@ -72,6 +78,10 @@ _ENCODINGS: dict[str, _Encoding] = {
     "bayer_bggr8": _Encoding(1, cv2.COLOR_BayerRG2BGR, even=_BOTH, least=4),
     "bayer_gbrg8": _Encoding(1, cv2.COLOR_BayerGR2BGR, even=_BOTH, least=4),
     "bayer_grbg8": _Encoding(1, cv2.COLOR_BayerGB2BGR, even=_BOTH, least=4),
+    "bayer_rggb16": _Encoding(2, cv2.COLOR_BayerBG2BGR, even=_BOTH, deep=True, least=4),
+    "bayer_bggr16": _Encoding(2, cv2.COLOR_BayerRG2BGR, even=_BOTH, deep=True, least=4),
+    "bayer_gbrg16": _Encoding(2, cv2.COLOR_BayerGR2BGR, even=_BOTH, deep=True, least=4),
+    "bayer_grbg16": _Encoding(2, cv2.COLOR_BayerGB2BGR, even=_BOTH, deep=True, least=4),
 }
 ENCODINGS = tuple(_ENCODINGS)
 
@@ -88,19 +98,21 @@ def check_message(msg: Any, max_pixels: int = MAX_PIXELS) -> None:
         _check_compressed(msg, max_pixels)
 
 
-def decode_message(msg: Any, camera: str = "", max_pixels: int = MAX_PIXELS) -> Frame:
+def decode_message(msg: Any, camera: str = "", image_range: ImageRange = ALL_16_BITS) -> Frame:
     """The frame of a ``sensor_msgs/Image`` or ``sensor_msgs/CompressedImage``, under its header.
 
     Args:
         msg: the message.
         camera: the camera's name; empty for the only one.
-        max_pixels: the largest width x height that is taken.
+        image_range: which part of 16 bits is shown.
 
     Raises:
         FrameError: as :func:`decode_image` and :func:`decode_compressed` do.
     """
-    decode = decode_image if hasattr(msg, "encoding") else decode_compressed
-    image, channels = decode(msg, max_pixels)
+    if hasattr(msg, "encoding"):
+        image, channels = decode_image(msg, image_range=image_range)
+    else:
+        image, channels = decode_compressed(msg)
     return Frame(
         image,
         stamp_ns=stamp_ns_of(msg.header),
@@ -115,17 +127,20 @@ def stamp_ns_of(header: Any) -> int:
     return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
 
 
-def decode_image(msg: Any, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Channels]:
+def decode_image(
+    msg: Any, max_pixels: int = MAX_PIXELS, image_range: ImageRange = ALL_16_BITS
+) -> tuple[np.ndarray, Channels]:
     """The picture of a ``sensor_msgs/Image``.
 
     Args:
         msg: its ``data`` is any buffer of bytes (``array('B')``, bytes, a uint8 array).
         max_pixels: the largest width x height that is taken.
+        image_range: which part of 16 bits is shown.
 
     Returns:
         uint8 [H, W, 3] and the order of its channels. For ``bgr8``, ``8UC3`` and ``rgb8`` a view
-        of the message's own bytes, padded rows included; else a new array. ``mono16`` is scaled
-        to 8 bits, YUV is taken as BT.601 in video range, as OpenCV and cv_bridge do.
+        of the message's own bytes, padded rows included; else a new array. YUV is taken as
+        BT.601 in video range, as OpenCV and cv_bridge do.
 
     Raises:
         FrameError: a field does not fit the others, or the encoding is unknown.
@@ -133,9 +148,9 @@ def decode_image(msg: Any, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Ch
     encoding, (rows, width, step), data = _check_image(msg, max_pixels)
     if encoding.deep:
         order = ">u2" if msg.is_bigendian else "<u2"
-        samples = np.ndarray((rows, width), order, data, strides=(step, 2))
-        # 65535 becomes 255; in two steps, since OpenCV takes native byte order only.
-        image = cv2.convertScaleAbs(samples.astype(np.uint16), alpha=1 / 257)
+        count = encoding.pixel // 2
+        samples = np.ndarray((rows, width, count), order, data, strides=(step, 2 * count, 2))
+        image = image_range.to_8_bits(samples if count > 1 else samples[..., 0])
     elif encoding.pixel == 1:
         image = np.ndarray((rows, width), np.uint8, data, strides=(step, 1))
     else:

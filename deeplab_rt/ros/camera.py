@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.lifecycle import LifecycleNode
 
 from deeplab_rt.camera.ego_mask import EgoMask, blank
 from deeplab_rt.camera.encodings import check_message, decode_message, stamp_ns_of
+from deeplab_rt.camera.image_range import ImageRange
 from deeplab_rt.errors import FrameError
 from deeplab_rt.frame import Frame
 from deeplab_rt.masks import Masks
@@ -21,6 +22,9 @@ from deeplab_rt.ros.launch_arguments import beside
 from deeplab_rt.ros.outputs import CameraOutputs, FrameResult
 from deeplab_rt.ros.parameters import Settings
 from deeplab_rt.worker import InferenceWorker
+
+if TYPE_CHECKING:
+    from deeplab_rt.ros.video_input import VideoInput
 
 WARN_EVERY_S = 5.0  # the same warning of the same camera is not repeated sooner
 
@@ -59,6 +63,7 @@ class Camera:
         self.inputs: CameraInputs | None = None
         self.active = False
         self.ego: EgoMask | None = None
+        self._video: VideoInput | None = None
         self._poses: PoseSource | None = None
         self._ground: GroundThread | None = None
         self._node = node
@@ -100,13 +105,21 @@ class Camera:
         self.inputs = CameraInputs(
             self._node,
             topics,
-            settings.image_transport == "compressed",
+            settings.image_transport,
             settings.image_qos == "reliable",
             self.on_image,
             partial(self.stats.count, "lost"),
             self.warn,
         )
         self._node.get_logger().info(self.inputs.description)
+        if self.inputs.transport in ("ffmpeg", "foxglove"):
+            self.take_video()
+
+    def take_video(self) -> None:
+        """Take what comes for packets of video from now on."""
+        from deeplab_rt.ros.video_input import VideoInput  # which loads PyAV
+
+        self._video = VideoInput()
 
     def status(self) -> Status:
         """What is to be said of its health now."""
@@ -124,6 +137,9 @@ class Camera:
         if self.inputs is not None:
             self.inputs.close()
             self.inputs = None
+        if self._video is not None:
+            self.stats.count("discarded", self._video.close())
+            self._video = None
 
     def on_image(self, message: Any) -> None:
         """Take note of an image message; the worker does the rest, unless a newer one comes first."""
@@ -132,12 +148,32 @@ class Camera:
             return  # came while the subscription was being taken down
         self.stats.count("received")
         self.stats.last_received = time.monotonic()
+        if self._video is not None:
+            self._on_packet(self._video, message, received)
+            return
         try:
             check_message(message)
         except FrameError as error:
             self.on_bad_frame(error)
             return
-        age = self.age_ms(message.header)
+        image_range = ImageRange.parse(self.settings().image_range)
+        load = partial(decode_message, message, self.name, image_range)
+        self._put(ImageJob(self, message.header, received, load))
+
+    def _on_packet(self, video: VideoInput, message: Any, received: float) -> None:
+        """Decode a packet of video here, as none may be left out."""
+        from deeplab_rt.ros.video_input import frame_of
+
+        for (header, since), image in video.decode(message, received):
+            if isinstance(image, FrameError):
+                self.on_bad_frame(image)
+            else:
+                load = partial(frame_of, image, header, self.name)
+                self._put(ImageJob(self, header, since, load))
+
+    def _put(self, job: ImageJob) -> None:
+        """Let a frame wait for the worker, unless it is too old."""
+        age = self.age_ms(job.header)
         if age is not None:
             self.stats.time({"transport": age})
             limit = self.settings().max_age_ms
@@ -145,9 +181,9 @@ class Camera:
                 self.stats.count("stale")
                 self.warn(f"frame dropped as older than {limit:g} ms: {age:.0f} ms")
                 return
-        elif not stamp_ns_of(message.header):
+        elif not stamp_ns_of(job.header):
             self.stats.count("unstamped")
-        if self.worker.put(self._index, ImageJob(self, message, received)) is not None:
+        if self.worker.put(self._index, job) is not None:
             self.stats.count("replaced")
 
     def publish_ground(self, result: FrameResult) -> None:
@@ -199,23 +235,27 @@ class Camera:
 
 
 class ImageJob:
-    """An image message on its way through the worker: decoded, segmented, published."""
+    """An image on its way through the worker: decoded, segmented, published."""
 
-    def __init__(self, camera: Camera, message: Any, received: float) -> None:
+    def __init__(
+        self, camera: Camera, header: Any, received: float, decode: Callable[[], Frame]
+    ) -> None:
         """Take note.
 
         Args:
             camera: whose it is.
-            message: Image or CompressedImage.
+            header: of its message.
             received: time.perf_counter() of its arrival.
+            decode: gives the frame; FrameError if it cannot be decoded.
         """
+        self.header = header
         self._camera = camera
-        self._message = message
         self._received = received
+        self._decode = decode
 
     def load(self) -> Frame:
         started = time.perf_counter()
-        frame = decode_message(self._message, self._camera.name)
+        frame = self._decode()
         if self._camera.ego is not None:
             self._camera.ego.check(frame.size)
         decoded = time.perf_counter()
@@ -224,7 +264,7 @@ class ImageJob:
         return frame
 
     def deliver(self, frame: Frame, masks: Masks) -> None:
-        camera, stats, header = self._camera, self._camera.stats, self._message.header
+        camera, stats, header = self._camera, self._camera.stats, self.header
         settings = camera.settings()
         masks.timings.pop("total")
         stats.time(masks.timings)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSCompatibility, qos_check_compatible, qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo
 
+from deeplab_rt.errors import StreamError
 from deeplab_rt.ros import qos
 
-COMPRESSED = "/compressed"
-IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+TRANSPORTS = {
+    "raw": "sensor_msgs/msg/Image",
+    "compressed": "sensor_msgs/msg/CompressedImage",
+    "ffmpeg": "ffmpeg_image_transport_msgs/msg/FFMPEGPacket",
+    "foxglove": "foxglove_msgs/msg/CompressedVideo",
+}
+"""What images come as, and the type of the messages. The topic ends with the name, but for raw."""
 
 
 class CameraInputs:
@@ -24,7 +31,7 @@ class CameraInputs:
         self,
         node: LifecycleNode,
         topics: tuple[str, str],
-        compressed: bool,
+        transport: str,
         reliable: bool,
         on_image: Callable[[Any], None],
         on_lost: Callable[[int], None],
@@ -34,16 +41,20 @@ class CameraInputs:
 
         Args:
             node: whose they are.
-            topics: of images, without ``/compressed``, and of camera_info.
-            compressed: whether to take ``image/compressed`` instead of ``image``.
+            topics: of images, without the transport's ending, and of camera_info.
+            transport: of :data:`TRANSPORTS`; the topic may name another one.
             reliable: whether to ask for reliable delivery.
             on_image: takes each image message.
             on_lost: takes the number of messages that the middleware says it lost.
             warn: takes a line about a mismatch, a missed deadline or a publisher that went silent.
+
+        Raises:
+            StreamError: the messages of the transport are not installed.
         """
         self._node = node
         self.info: CameraInfo | None = None
-        self._topic, self._kind = image_topic(node.resolve_topic_name(topics[0]), compressed)
+        self._topic, self.transport = image_topic(node.resolve_topic_name(topics[0]), transport)
+        self._kind, self._type = message_type(self.transport), TRANSPORTS[self.transport]
         self._profile = qos.image_qos(reliable)
         with ExitStack() as stack:
             stack.callback(self.close)  # of what is made, if not all can be
@@ -55,13 +66,13 @@ class CameraInputs:
             self._subscriptions.append(info)
             stack.pop_all()
         self.description = (
-            f"listening to {self._topic} ({_type_name(self._kind)}, {qos.in_words(self._profile)}) "
+            f"listening to {self._topic} ({self._type}, {qos.in_words(self._profile)}) "
             f"and {info.topic_name}"
         )
 
     def why_silent(self) -> str:
         """What stands in the place of the publisher of images, for the end of a sentence."""
-        wanted = _type_name(self._kind)
+        wanted = self._type
         others = []
         for info in self._node.get_publishers_info_by_topic(self._topic):
             name = qos.name_of(info)
@@ -124,16 +135,33 @@ class CameraInputs:
         self.info = message
 
 
-def image_topic(resolved: str, compressed: bool) -> tuple[str, Any]:
-    """Topic and message type for the name that ``image`` is remapped to.
+def image_topic(resolved: str, transport: str) -> tuple[str, str]:
+    """Topic and transport for the name that ``image`` is remapped to.
 
     ``image:=/front/image_raw`` means /front/image_raw/compressed too, as with image_transport (ROS
     remaps whole names only), and ``image:=/front/image_raw/compressed`` means compressed images
     whatever ``image_transport`` says.
     """
-    if resolved.endswith(COMPRESSED):
-        return resolved, CompressedImage
-    return (resolved + COMPRESSED, CompressedImage) if compressed else (resolved, Image)
+    for named in TRANSPORTS:
+        if resolved.endswith(f"/{named}") and named != "raw":
+            return resolved, named
+    return (resolved, transport) if transport == "raw" else (f"{resolved}/{transport}", transport)
+
+
+def message_type(transport: str) -> Any:
+    """The class of a transport's messages.
+
+    Raises:
+        StreamError: its package is not installed.
+    """
+    package, _, name = TRANSPORTS[transport].split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except ImportError as error:
+        raise StreamError(
+            f"image_transport {transport} needs {package} ({error}): install it (`apt install "
+            f"ros-$ROS_DISTRO-{package.replace('_', '-')}`)"
+        ) from None
 
 
 def similar_topics(topic: str, topics: list[tuple[str, list[str]]], most: int = 4) -> list[str]:
@@ -142,12 +170,8 @@ def similar_topics(topic: str, topics: list[tuple[str, list[str]]], most: int = 
         name: kind
         for name, kinds in topics
         for kind in kinds
-        if kind in IMAGE_TYPES and name != topic
+        if kind in TRANSPORTS.values() and name != topic
     }
     likeness = {name: difflib.SequenceMatcher(None, topic, name).ratio() for name in images}
     names = sorted(images, key=lambda name: -likeness[name])[:most]
     return [f"{name} ({images[name].rpartition('/')[2]})" for name in names]
-
-
-def _type_name(kind: Any) -> str:
-    return f"sensor_msgs/msg/{kind.__name__}"

@@ -168,13 +168,13 @@ class SegmenterNode(LifecycleNode):
                 poses, ground = self._pose_source(stack)
                 for camera in self._cameras:
                     camera.activate(poses, ground)
+                stack.callback(self._stop_listening)
+                if self._enabled:  # what comes is heard when this callback has returned
+                    self._listen()
             except DeeplabError as error:
                 return self._refuse("activate", error)
-            stack.callback(self._stop_listening)
             super().on_activate(state)
             self._publish_labels()
-            if self._enabled:
-                self._listen()
             self._activated = stack.pop_all()
         self._active = True
         self._failure = ""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from deeplab_rt.camera.image_range import ImageRange
 from deeplab_rt.errors import DeeplabError, ModelError
 from deeplab_rt.frame import Size
 from deeplab_rt.models import DEFAULT_MODEL, check_input_size
@@ -91,8 +92,9 @@ class Settings:
     image_transport: str = _parameter(
         "raw",
         "deactivate",
-        "`raw` subscribes to `image` (Image), `compressed` to `image/compressed` (JPEG or PNG).",
-        choices=("raw", "compressed"),
+        "`raw` subscribes to `image` (Image), the others to `image/TRANSPORT`: `compressed` to "
+        "CompressedImage, `ffmpeg` to FFMPEGPacket and `foxglove` to CompressedVideo (H.264, H.265).",
+        choices=("raw", "compressed", "ffmpeg", "foxglove"),
     )
     ego_mask: tuple[str, ...] = _parameter(
         (),
@@ -100,6 +102,12 @@ class Settings:
         "Where a camera sees the vehicle itself, one text for each camera: an image of the camera's size "
         "whose pixels above 0 are the vehicle, or polygons in pixels (`0,400 640,400 640,480 0,480`, "
         "more after `;`). Masks are 0 there, grid and free space unknown.",
+    )
+    image_range: str = _parameter(
+        "",
+        "running",
+        "Of images of 16 bits: which values become 0 to 255, as `LOW,HIGH` (`0,1023` for a camera of 10 "
+        "bits) or as percentiles of each image (`1%,99%`); empty for all 16 bits.",
     )
     image_qos: str = _parameter(
         "sensor_data",
@@ -241,6 +249,10 @@ class Settings:
                 check_input_size(self.network_size or (0, 0))
             except ModelError as error:
                 raise ParameterError(f"input_size: {error}") from None
+        try:
+            ImageRange.parse(self.image_range)
+        except ValueError as error:
+            raise ParameterError(f"image_range: {error}") from None
         for name in self.cameras:
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
                 raise ParameterError(

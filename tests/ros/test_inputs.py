@@ -9,26 +9,39 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage
 
+from deeplab_rt.errors import StreamError
 from deeplab_rt.models import Model
-from deeplab_rt.ros.inputs import CameraInputs, image_topic, similar_topics
+from deeplab_rt.ros.inputs import CameraInputs, image_topic, message_type, similar_topics
 from tests.ros.peer import NodeProcess, Peer, node_arguments, wait_for
 
 
 @pytest.mark.parametrize(
-    ("remapped", "compressed", "topic", "kind"),
+    ("remapped", "transport", "topic", "taken"),
     [
-        ("/cam/image_raw", False, "/cam/image_raw", Image),
-        ("/cam/image_raw", True, "/cam/image_raw/compressed", CompressedImage),
-        ("/cam/image_raw/compressed", True, "/cam/image_raw/compressed", CompressedImage),
-        ("/cam/image_raw/compressed", False, "/cam/image_raw/compressed", CompressedImage),
+        ("/cam/image_raw", "raw", "/cam/image_raw", "raw"),
+        ("/cam/image_raw", "compressed", "/cam/image_raw/compressed", "compressed"),
+        ("/cam/image_raw/compressed", "compressed", "/cam/image_raw/compressed", "compressed"),
+        ("/cam/image_raw/compressed", "raw", "/cam/image_raw/compressed", "compressed"),
+        ("/cam/image_raw", "ffmpeg", "/cam/image_raw/ffmpeg", "ffmpeg"),
+        ("/cam/image_raw/foxglove", "raw", "/cam/image_raw/foxglove", "foxglove"),
+        ("/raw", "raw", "/raw", "raw"),
     ],
 )
-def test_topic_and_type_of_a_remapping(
-    remapped: str, compressed: bool, topic: str, kind: type
+def test_topic_and_transport_of_a_remapping(
+    remapped: str, transport: str, topic: str, taken: str
 ) -> None:
-    assert image_topic(remapped, compressed) == (topic, kind)
+    assert image_topic(remapped, transport) == (topic, taken)
+
+
+def test_messages_that_are_not_installed_are_named() -> None:
+    assert message_type("compressed") is CompressedImage
+    try:
+        import ffmpeg_image_transport_msgs.msg  # noqa: F401
+    except ImportError:
+        with pytest.raises(StreamError, match="apt install ros-.*-ffmpeg-image-transport-msgs"):
+            message_type("ffmpeg")
 
 
 def test_similar_topics_are_of_images_and_the_likeliest_first() -> None:
@@ -56,7 +69,7 @@ def inputs(peer: Peer) -> Iterator[CameraInputs]:
     made = CameraInputs(
         node,
         ("image", "camera_info"),
-        False,
+        "raw",
         True,
         lambda message: None,
         lambda number: None,

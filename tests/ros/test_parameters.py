@@ -45,6 +45,7 @@ def test_values_are_taken() -> None:
         ({"drivable_classes": ["road"], "object_classes": ["road"]}, "one or the other"),
         ({"backend": "cpu", "precision": "fp16"}, "fp16 needs backend tensorrt"),
         ({"backend": "tensorrt", "precision": "bf16"}, "bf16 needs backend cpu"),
+        ({"image_range": "9,1"}, "image_range: '9,1' is not a range"),
         ({"model": ""}, "model is empty"),
         ({"grid_resolution_m": 0.01, "grid_length_m": 500.0}, "more than 1000000"),
         ({"ego_mask": ["a.png", "b.png"]}, "ego_mask has 2 texts for 1 cameras"),

@@ -59,10 +59,15 @@ def encode(encoding: str, random: np.random.Generator, height: int, width: int, 
     if encoding in ("mono8", "8UC1"):
         image = noise(height, width)
         return image, np.repeat(image[..., None], 3, 2), "bgr"
-    if encoding == "mono16":
-        image = random.integers(0, 1 << 16, (height, width)).astype(">u2" if big else "<u2")
+    order = ">u2" if big else "<u2"
+    if encoding in ("mono16", "16UC1"):
+        image = random.integers(0, 1 << 16, (height, width)).astype(order)
         gray = np.rint(image / 257).astype(np.uint8)
         return image.view(np.uint8).reshape(height, -1), np.repeat(gray[..., None], 3, 2), "bgr"
+    if encoding in ("bgr16", "rgb16"):
+        image = random.integers(0, 1 << 16, (height, width, 3)).astype(order)
+        rows = image.reshape(height, -1).view(np.uint8)
+        return rows, np.rint(image / 257).astype(np.uint8), encoding[:3]
     if encoding in ("yuv422", "uyvy", "yuv422_yuy2", "yuyv"):
         image = noise(height, width, 2)
         uyvy = encoding in ("yuv422", "uyvy")
@@ -74,8 +79,10 @@ def encode(encoding: str, random: np.random.Generator, height: int, width: int, 
         return image, cv2.cvtColor(image, code), "bgr"
     # A picture of one colour: whatever the interpolation, it must come back as it was.
     color = noise(3)
-    mosaic = color[np.array(PATTERNS[encoding])]
+    mosaic = color[np.array(PATTERNS[encoding.replace("16", "8")])]
     rows = np.tile(mosaic, (height // 2, width // 2))
+    if encoding.endswith("16"):
+        rows = (rows.astype(np.uint16) * 257).astype(order).view(np.uint8).reshape(height, -1)
     return rows, np.broadcast_to(color, (height, width, 3)), "bgr"
 
 
@@ -249,3 +256,27 @@ def test_message_becomes_a_frame_under_its_header() -> None:
     packed.data = jpeg[:30]
     with pytest.raises(FrameError, match="cut off"):
         check_message(packed)
+
+
+@pytest.mark.parametrize("encoding", ["uyvy", "yuyv", "yuv422", "yuv422_yuy2"])
+@pytest.mark.parametrize(
+    ("ycbcr", "rgb"),
+    [  # ITU-R BT.601, 8 bits, 75 % colour bars as broadcast engineers know them
+        ((180, 128, 128), (191, 191, 191)),
+        ((162, 44, 142), (191, 191, 0)),
+        ((131, 156, 44), (0, 191, 191)),
+        ((112, 72, 58), (0, 191, 0)),
+        ((84, 184, 198), (191, 0, 191)),
+        ((65, 100, 212), (191, 0, 0)),
+        ((35, 212, 114), (0, 0, 191)),
+        ((16, 128, 128), (0, 0, 0)),
+    ],
+)
+def test_yuv_colours_are_those_of_the_standard(
+    encoding: str, ycbcr: tuple[int, int, int], rgb: tuple[int, int, int]
+) -> None:
+    y, cb, cr = ycbcr
+    pair = (cb, y, cr, y) if encoding in ("uyvy", "yuv422") else (y, cb, y, cr)
+    image, channels = decode_image(message(bytes(pair * 4), 2, 4, encoding, 8))
+    assert channels == "bgr"
+    assert np.abs(image[0, 0, ::-1].astype(int) - rgb).max() <= 2

@@ -237,8 +237,15 @@ def _fill(model: DeepLab, state: State, where: str) -> None:
     model.eval()
 
 
-def load_matching(model: DeepLab, path: Path) -> str:
+def load_matching(model: DeepLab, path: Path, labels: LabelSet | None = None) -> str:
     """Fill what fits of a network from one of this project's checkpoints, to train on from it.
+
+    Args:
+        model: Is filled.
+        path: The checkpoint.
+        labels: The network's classes. A class that the checkpoint knows by name keeps its row of
+            the last convolution; a new one starts from the mean of all rows, which loses to the
+            right class nearly everywhere and is no worse placed than any other.
 
     Returns:
         What was taken, in words.
@@ -246,13 +253,28 @@ def load_matching(model: DeepLab, path: Path) -> str:
     Raises:
         CheckpointError: See :func:`read_state`; or nothing fits.
     """
-    state, _ = read_state(path)
+    state, metadata = read_state(path)
     own = model.state_dict()
+    notes = ""
+    if labels is not None and "labels" in metadata:
+        known = LabelSet.from_list(json.loads(metadata["labels"]), source=str(path)).names
+        if known != labels.names:
+            new = [name for name in labels.names if name not in known]
+            for key in [key for key in state if key.startswith("classifier.")]:
+                if state[key].shape[:1] != (len(known),):
+                    continue
+                rows = [
+                    state[key][known.index(name)] if name in known else state[key].mean(0)
+                    for name in labels.names
+                ]
+                state[key] = torch.stack(rows)
+            notes = f"; {len(labels) - len(new)} of {len(labels)} classes by name"
+            notes += f", new: {', '.join(new)}" if new else ""
     fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
     if not fitting:
         raise CheckpointError(f"{path}: no tensor of it fits the recipe's architecture")
     model.load_state_dict(fitting, strict=False)
-    return f"{path}: {len(fitting)} of {len(own)} tensors taken"
+    return f"{path}: {len(fitting)} of {len(own)} tensors taken{notes}"
 
 
 def _resnet(state: State, prefix: str, source: str) -> tuple[str, dict[str, str]]:

@@ -21,20 +21,27 @@ class AugmentOptions:
     """How far samples stray.
 
     Args:
-        crop: Height and width of the sample.
-        frame: Height and width of the network's input: scale 1 is a frame resized to it.
-        scale: Least and greatest scale relative to ``frame``, drawn log-uniformly.
+        crops: Heights and widths of the samples; each step draws one of them, so that the network
+            sees frames of several aspects.
+        frame: Height and width whose product is the network's pixel budget: scale 1 is a frame
+            resized to so many pixels at its own aspect.
+        scale: Least and greatest scale relative to that, drawn log-uniformly.
         rotation: Greatest rotation in degrees.
         stretch: Greatest relative change of the aspect ratio.
+        squeeze: Share of the samples that are squeezed some way towards the aspect of ``frame``,
+            as by a user who fixes the input's size.
         photometric: Probability of each group of photometric changes.
+        night: Probability of a dark, noisy sample.
     """
 
-    crop: tuple[int, int] = (384, 512)
+    crops: tuple[tuple[int, int], ...] = ((384, 512),)
     frame: tuple[int, int] = (480, 640)
     scale: tuple[float, float] = (0.5, 2.0)
     rotation: float = 3.0
     stretch: float = 0.1
+    squeeze: float = 0.0
     photometric: float = 0.5
+    night: float = 0.0
 
 
 def warp(
@@ -43,6 +50,7 @@ def warp(
     options: AugmentOptions,
     rng: np.random.Generator,
     focus: tuple[int, int] | None = None,
+    crop: tuple[int, int] | None = None,
 ) -> tuple[Bytes, Bytes]:
     """Scale, stretch, rotate, flip and crop, in one resampling.
 
@@ -50,16 +58,24 @@ def warp(
         image: uint8 [H, W, 3] RGB.
         groups: uint8 [H, W].
         focus: A pixel (y, x) that the crop should hold; None crops anywhere.
+        crop: Height and width of the sample; None takes the first of the options'.
 
     Returns:
         The crop of both. Outside of the image the pixels are grey and the groups IGNORE.
     """
     height, width = groups.shape
-    crop_h, crop_w = options.crop
+    crop_h, crop_w = crop or options.crops[0]
+    budget = options.frame[0] * options.frame[1]
+    aspect = width / height
+    if rng.random() < options.squeeze:
+        aspect *= (options.frame[1] / options.frame[0] / aspect) ** rng.uniform(0, 1)
+    frame_w, frame_h = np.sqrt(budget * aspect), np.sqrt(budget / aspect)
     scale = float(np.exp(rng.uniform(np.log(options.scale[0]), np.log(options.scale[1]))))
+    # A crop may overlap the image's edge by a tenth, no more: borders teach nothing.
+    scale = max(scale, 0.9 * max(crop_w / frame_w, crop_h / frame_h))
     stretch = 1 + rng.uniform(-options.stretch, options.stretch)
-    sx = options.frame[1] / width * scale * stretch
-    sy = options.frame[0] / height * scale / stretch
+    sx = frame_w / width * scale * stretch
+    sy = frame_h / height * scale / stretch
     # Where the crop's centre lies in the image: anywhere that keeps the crop inside, if it fits.
     half_h, half_w = crop_h / sy / 2, crop_w / sx / 2
     if focus is None:
@@ -88,6 +104,15 @@ def warp(
     return out.astype(np.uint8, copy=False), out_groups.astype(np.uint8, copy=False)
 
 
+def darken(image: Bytes, rng: np.random.Generator) -> Bytes:
+    """Night: light falls off by a power, lamps stay, colours shift. uint8 [H, W, 3] in and out."""
+    ramp = np.arange(256, dtype=np.float32) / 255
+    curve = ramp ** rng.uniform(1.3, 2.6) * rng.uniform(0.4, 0.9) + rng.uniform(0, 0.04)
+    curve = np.where(ramp > 0.97, np.maximum(curve, ramp), curve)
+    table = np.clip(curve[:, None] * rng.uniform(0.8, 1.15, 3) * 255, 0, 255).astype(np.uint8)
+    return cv2.LUT(image, table.reshape(1, 256, 3)).astype(np.uint8, copy=False)
+
+
 def photometric(image: Bytes, rng: np.random.Generator, probability: float) -> Bytes:
     """Light, contrast, colour, haze, shadow, blur, noise and JPEG, each group with the given
     probability. uint8 [H, W, 3] in and out."""
@@ -108,7 +133,7 @@ def photometric(image: Bytes, rng: np.random.Generator, probability: float) -> B
         grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         keep = rng.uniform(0.0, 1.5)
         image = cv2.addWeighted(image, keep, grey, 1 - keep, 0).astype(np.uint8, copy=False)
-    if chance(0.2):  # haze: the picture fades towards a light grey, more at the top
+    if chance(0.2):  # haze: the image fades towards a light grey, more at the top
         haze = rng.uniform(0.1, 0.5) * np.linspace(1, 0.3, height, dtype=np.float32)
         haze = haze[:, None, None]
         image = (image * (1 - haze) + rng.uniform(150, 230) * haze).astype(np.uint8)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -19,6 +20,9 @@ from deeplab_rt.errors import DataError
 IGNORE = 255
 """Group index of pixels that teach nothing."""
 
+PREPARED = "prepared.json"
+"""What :mod:`deeplab_rt.training.prepare` leaves beside the files it wrote."""
+
 
 def shipped_data_sets() -> list[str]:
     """Names of the data sets described in ``deeplab_rt/training/datasets``."""
@@ -29,13 +33,13 @@ def shipped_data_sets() -> list[str]:
 
 
 @dataclass(frozen=True)
-class DataSet:
+class Dataset:
     """Paired image and label files of one split.
 
     Attributes:
         name: The data set's name.
         names: Name of each group, in order.
-        members: For each group the class indices it may be; a group of one class is that class.
+        class_ids: For each group the class indices it may be; a group of one class is that class.
         images: Image files, sorted by path as strings.
         labels: Label files (one byte a pixel), in the same order.
         values: Label file value to group index; IGNORE where the value is not listed.
@@ -44,7 +48,7 @@ class DataSet:
 
     name: str
     names: tuple[str, ...]
-    members: tuple[tuple[int, ...], ...]
+    class_ids: tuple[tuple[int, ...], ...]
     images: tuple[Path, ...]
     labels: tuple[Path, ...]
     values: NDArray[np.uint8] = field(repr=False)
@@ -53,28 +57,55 @@ class DataSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def every(self, count: int) -> Dataset:
+        """The set itself, or ``count`` of its images, evenly spaced."""
+        if not 0 < count < len(self):
+            return self
+        chosen = np.linspace(0, len(self) - 1, count).round().astype(int).tolist()
+        return replace(
+            self,
+            images=tuple(self.images[i] for i in chosen),
+            labels=tuple(self.labels[i] for i in chosen),
+        )
+
     @property
-    def fine(self) -> bool:
+    def is_one_to_one(self) -> bool:
         """Whether every group is one class, so that class IoUs can be measured."""
-        return all(len(member) == 1 for member in self.members)
+        return all(len(class_ids) == 1 for class_ids in self.class_ids)
 
     @cached_property
-    def group_of_class(self) -> dict[int, int]:
-        """Class index to group index, for measuring predictions against the groups.
+    def measured(self) -> NDArray[np.uint8]:
+        """Group index to itself where it is measured, else to IGNORE: uint8 [256].
+
+        A union that contains another group (a wall is "building or fence", and there are buildings)
+        teaches but cannot be measured beside it.
+        """
+        table = np.full(256, IGNORE, np.uint8)
+        for group, class_ids in enumerate(self.class_ids):
+            if not any(set(other) < set(class_ids) for other in self.class_ids):
+                table[group] = group
+        return table
+
+    @cached_property
+    def group_of_class(self) -> NDArray[np.uint8]:
+        """Class index to measured group, IGNORE for classes of no such group: uint8 [256].
 
         Raises:
-            DataError: A class is in two groups.
+            DataError: A class is in two of them.
         """
-        owner: dict[int, int] = {}
-        for group, members in enumerate(self.members):
-            for member in members:
-                if member in owner:
+        table = np.full(256, IGNORE, np.uint8)
+        for group, class_ids in enumerate(self.class_ids):
+            if self.measured[group] == IGNORE:
+                continue
+            for class_id in class_ids:
+                if table[class_id] != IGNORE:
                     raise DataError(
-                        f"data set {self.name}: a class is in both {self.names[owner[member]]!r} "
-                        f"and {self.names[group]!r}; to be measured the groups must be disjoint"
+                        f"data set {self.name}: a class is in both "
+                        f"{self.names[table[class_id]]!r} and {self.names[group]!r}; to be measured "
+                        "the groups must be disjoint or contain one another"
                     )
-                owner[member] = group
-        return owner
+                table[class_id] = group
+        return table
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Image uint8 [H, W, 3] RGB and groups uint8 [H, W].
@@ -115,20 +146,20 @@ def _files(root: Path, suffix: str, what: str) -> dict[str, Path]:
     return found
 
 
-def load_data_set(
-    description: str | Path, root: str | Path, split: str, class_names: Sequence[str]
-) -> DataSet:
-    """Pair the files of one split of a described data set.
+def _held_out_absent(root: Path) -> bool:
+    """Whether the files under ``root`` are prepared ones, without those that are held out."""
+    log = root / PREPARED
+    return log.is_file() and bool(json.loads(log.read_text()).get("held_out_absent"))
+
+
+def read_description(description: str | Path) -> Mapping[str, Any]:
+    """The YAML that describes a data set.
 
     Args:
         description: A shipped name (:func:`shipped_data_sets`) or the path of a YAML file.
-        root: The folder its paths are relative to.
-        split: A name under ``splits``.
-        class_names: The taxonomy: class names in index order.
 
     Raises:
-        DataError: The description is missing or malformed, names a class outside the taxonomy,
-            or images and labels do not pair; the message names the first file without a partner.
+        DataError: There is no such description, or it is not YAML.
     """
     source = Path(description)
     if source.suffix not in (".yaml", ".yml"):
@@ -145,12 +176,34 @@ def load_data_set(
         text = source.read_text()
     try:
         data: Mapping[str, Any] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DataError(f"data set description {description}: {error}") from error
+    return data
+
+
+def load_data_set(
+    description: str | Path, root: str | Path, split: str, class_names: Sequence[str]
+) -> Dataset:
+    """Pair the files of one split of a described data set.
+
+    Args:
+        description: A shipped name (:func:`shipped_data_sets`) or the path of a YAML file.
+        root: The folder its paths are relative to.
+        split: A name under ``splits``.
+        class_names: The taxonomy: class names in index order.
+
+    Raises:
+        DataError: The description is missing or malformed, names a class outside the taxonomy,
+            or images and labels do not pair; the message names the first file without a partner.
+    """
+    data = read_description(description)
+    try:
         name = str(data["name"])
         splits = data["splits"]
         image_suffix, label_suffix = str(data["image_suffix"]), str(data["label_suffix"])
         raw_values: Mapping[int, Sequence[str]] = data["values"]
         wanted = splits.get(split)
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"data set description {description}: {error}; expected the keys name, splits, "
             "image_suffix, label_suffix, values (docs/training.md shows one)"
@@ -159,20 +212,26 @@ def load_data_set(
         raise DataError(f"data set {name} has no split {split!r}; it has {', '.join(splits)}")
 
     table = np.full(256, IGNORE, np.uint8)
-    members: list[tuple[int, ...]] = []
+    group_of: dict[tuple[int, ...], int] = {}
     names: list[str] = []
-    for group, (value, group_classes) in enumerate(sorted(raw_values.items())):
+    optional = set(data.get("optional", []))
+    for value, value_classes in sorted(raw_values.items()):
         if not isinstance(value, int) or not 0 <= value <= 255:
             raise DataError(f"data set {name}: pixel value {value!r}; expected 0 to 255")
-        for label in group_classes:
-            if label not in class_names:
+        known = [label for label in value_classes if label in class_names]
+        for label in value_classes:
+            if label not in class_names and label not in optional:
                 raise DataError(
                     f"data set {name}: value {value} names the class {label!r}; the label set has "
                     f"{', '.join(class_names)}"
                 )
-        table[value] = group
-        members.append(tuple(class_names.index(label) for label in group_classes))
-        names.append(str(data.get("names", {}).get(value, "|".join(group_classes))))
+        if not known:
+            continue
+        class_ids = tuple(class_names.index(label) for label in known)
+        if class_ids not in group_of:
+            group_of[class_ids] = len(group_of)
+            names.append(str(data.get("names", {}).get(value, "|".join(known))))
+        table[value] = group_of[class_ids]
 
     root = Path(root)
     images = _files(root / wanted["images"], image_suffix, "image")
@@ -190,12 +249,12 @@ def load_data_set(
             )
     keys = sorted(images, key=lambda key: str(images[key]))
     leave_out = wanted.get("leave_out")
-    if leave_out:
+    if leave_out and not _held_out_absent(root):
         keys = [k for i, k in enumerate(keys) if i % leave_out["every"] != leave_out["from"]]
-    return DataSet(
+    return Dataset(
         name=name,
         names=tuple(names),
-        members=tuple(members),
+        class_ids=tuple(group_of),
         images=tuple(images[key] for key in keys),
         labels=tuple(labels[key] for key in keys),
         values=table,

@@ -21,8 +21,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from deeplab_rt.errors import DataError
 from deeplab_rt.network.model import DeepLab
-from deeplab_rt.training.augment import AugmentOptions, photometric, warp
-from deeplab_rt.training.data import IGNORE, DataSet
+from deeplab_rt.training.augment import AugmentOptions, darken, photometric, warp
+from deeplab_rt.training.data import IGNORE, Dataset
 from deeplab_rt.training.distillation import Teacher, distillation_loss
 from deeplab_rt.training.losses import balanced_weights, segmentation_loss
 from deeplab_rt.training.metrics import Confusion
@@ -75,7 +75,7 @@ class LoopOptions:
 
 
 @dataclass
-class Source:
+class CachedDataset:
     """A data set held in memory as bytes, with its share of each batch.
 
     Args:
@@ -83,18 +83,18 @@ class Source:
         per_batch: Samples of it in each batch.
     """
 
-    data: DataSet
+    data: Dataset
     per_batch: int
     samples: list[Sample] = field(init=False, repr=False)
     pixels: NDArray[np.int64] = field(init=False, repr=False)
     rare: list[tuple[int, list[int]]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        groups = len(self.data.members)
+        groups = len(self.data.class_ids)
         self.samples = [self.data.read(i) for i in range(len(self.data))]
         pixels = np.stack([np.bincount(g.ravel(), minlength=256)[:groups] for _, g in self.samples])
         self.pixels = pixels.sum(0).astype(np.int64)
-        # A crop is drawn around a picture's pixel of a rare group: one of less than half of the median.
+        # A crop is drawn around a image's pixel of a rare group: one of less than half of the median.
         rare = self.pixels < np.median(self.pixels) / 2
         self.rare = [
             (group, np.flatnonzero(pixels[:, group] >= 50).tolist())
@@ -102,7 +102,13 @@ class Source:
             if rare[group] and (pixels[:, group] >= 50).any()
         ]
 
-    def draw(self, options: AugmentOptions, rare_share: float, rng: np.random.Generator) -> Sample:
+    def draw(
+        self,
+        options: AugmentOptions,
+        rare_share: float,
+        rng: np.random.Generator,
+        crop: tuple[int, int] | None = None,
+    ) -> Sample:
         """One augmented sample: uint8 [h, w, 3] RGB and groups uint8 [h, w]."""
         focus = None
         if self.rare and rng.random() < rare_share:
@@ -113,22 +119,28 @@ class Source:
             focus = (place // groups.shape[1], place % groups.shape[1])
         else:
             image, groups = self.samples[int(rng.integers(len(self.samples)))]
-        image, groups = warp(image, groups, options, rng, focus)
+        image, groups = warp(image, groups, options, rng, focus, crop)
+        if rng.random() < options.night:
+            image = darken(image, rng)
         return photometric(image, rng, options.photometric), groups
 
 
 def make_batch(
-    sources: list[Source], augment: AugmentOptions, options: LoopOptions, step: int
+    datasets: list[CachedDataset], augment: AugmentOptions, options: LoopOptions, step: int
 ) -> tuple[Tensor, Tensor]:
     """The batch of a step, the same whenever it is asked for.
 
     Returns:
-        uint8 [B, h, w, 3] and int64 [B, h, w], the sources' samples in their order.
+        uint8 [B, h, w, 3] and int64 [B, h, w], the datasets' samples in their order.
     """
+    choice = np.random.default_rng([options.seed, step]).integers(len(augment.crops))
+    crop = augment.crops[int(choice)]
     drawn = [
-        source.draw(augment, options.rare_share, np.random.default_rng([options.seed, step, s, i]))
-        for s, source in enumerate(sources)
-        for i in range(source.per_batch)
+        dataset.draw(
+            augment, options.rare_share, np.random.default_rng([options.seed, step, s, i]), crop
+        )
+        for s, dataset in enumerate(datasets)
+        for i in range(dataset.per_batch)
     ]
     images = torch.from_numpy(np.stack([image for image, _ in drawn]))
     groups = torch.from_numpy(np.stack([g for _, g in drawn]).astype(np.int64))
@@ -222,17 +234,28 @@ def predict(
     return full.argmax(1)[0].to(torch.uint8).cpu().numpy()
 
 
+def input_shape(frame: tuple[int, int], budget: tuple[int, int]) -> tuple[int, int]:
+    """The multiple-of-32 rectangle of a frame's aspect with about so many pixels.
+
+    Args:
+        frame: Height and width of the frame.
+        budget: Height and width of the network's own input, whose product is the budget.
+    """
+    pixels, aspect = budget[0] * budget[1], frame[1] / frame[0]
+    width = max(1, round((pixels * aspect) ** 0.5 / 32))
+    height = max(1, round((pixels / aspect) ** 0.5 / 32))
+    return 32 * height, 32 * width
+
+
 def validate(
-    model: nn.Module, data: DataSet, size: tuple[int, int], dtype: torch.dtype = torch.float32
+    model: nn.Module, data: Dataset, size: tuple[int, int], dtype: torch.dtype = torch.float32
 ) -> Confusion:
-    """Confusion of a data set's groups, at each picture's own size."""
+    """Confusion of a data set's measured groups, at each image's own size and aspect."""
     confusion = Confusion(data.names)
-    to_group = np.full(256, IGNORE, np.uint8)
-    for class_index, group in data.group_of_class.items():
-        to_group[class_index] = group
     for index in range(len(data)):
         image, groups = data.read(index)
-        confusion.add(groups, to_group[predict(model, image, size, dtype)])
+        classes = predict(model, image, input_shape(groups.shape, size), dtype)
+        confusion.add(data.measured[groups], data.group_of_class[classes])
     return confusion
 
 
@@ -244,23 +267,23 @@ class Trainer:
 
     Args:
         model: The network, on the device to train on.
-        sources: Training data.
+        datasets: Training data.
         validation: Validation data; the first decides which epoch is best.
         size: The network's input height and width.
         folder: The run folder.
         augment: See :class:`AugmentOptions`.
         options: See :class:`LoopOptions`.
-        teacher: Whose soft labels are learned beside the pictures' own.
+        teacher: Whose soft labels are learned beside the images' own.
         metadata: Written into every epoch's file (:func:`deeplab_rt.network.checkpoints.describe`),
             so that each is a complete checkpoint.
-        say: Receives a line of progress now and then.
+        log: Receives a line of progress now and then.
     """
 
     def __init__(
         self,
         model: DeepLab,
-        sources: list[Source],
-        validation: list[DataSet],
+        datasets: list[CachedDataset],
+        validation: list[Dataset],
         size: tuple[int, int],
         folder: Path,
         augment: AugmentOptions,
@@ -268,10 +291,10 @@ class Trainer:
         *,
         teacher: Teacher | None = None,
         metadata: Mapping[str, str] | None = None,
-        say: Callable[[str], None] = print,
+        log: Callable[[str], None] = print,
     ) -> None:
         self.model = model
-        self.sources = sources
+        self.datasets = datasets
         self.validation = validation
         self.size = size
         self.folder = folder
@@ -279,7 +302,7 @@ class Trainer:
         self.options = options
         self.teacher = teacher
         self.metadata = dict(metadata or {})
-        self.say = say
+        self.log = log
         self.step = 0
         self.elapsed = 0.0
         self.device = next(model.parameters()).device
@@ -303,8 +326,8 @@ class Trainer:
         if self.device.type == "cpu" and self.dtype == torch.bfloat16:
             _float32_where_faster(model)  # the averaged copy above stays as it is
         self._weights = [
-            torch.from_numpy(balanced_weights(source.pixels, options.balance)).to(self.device)
-            for source in sources
+            torch.from_numpy(balanced_weights(dataset.pixels, options.balance)).to(self.device)
+            for dataset in datasets
         ]
 
     @property
@@ -369,17 +392,17 @@ class Trainer:
         full, groups = full[:, :, row::2, column::2], groups[:, row::2, column::2]
         total = logits.new_zeros((), dtype=torch.float32)
         start, batch = 0, groups.shape[0]
-        for source, weights in zip(self.sources, self._weights, strict=True):
-            part = slice(start, start + source.per_batch)
-            start += source.per_batch
+        for dataset, weights in zip(self.datasets, self._weights, strict=True):
+            part = slice(start, start + dataset.per_batch)
+            start += dataset.per_batch
             loss = segmentation_loss(
-                full[part], groups[part], source.data.members, weights, self.options.jaccard
+                full[part], groups[part], dataset.data.class_ids, weights, self.options.jaccard
             )
-            total = total + loss * (source.per_batch / batch)
+            total = total + loss * (dataset.per_batch / batch)
         return total
 
     def _batch(self, step: int) -> Batch:
-        images, groups = make_batch(self.sources, self.augment, self.options, step)
+        images, groups = make_batch(self.datasets, self.augment, self.options, step)
         return images, groups, self.teacher.logits(images) if self.teacher else None
 
     def run(self, until: float = 1.0) -> list[dict[str, Any]]:
@@ -400,7 +423,7 @@ class Trainer:
         losses: list[float] = []
         clock = time.monotonic()
         while self.progress < until:
-            images, groups, taught = next(batches)
+            images, groups, teacher_logits = next(batches)
             # Dropout too is a function of the step: a resumed run goes the same way.
             torch.manual_seed((self.options.seed << 32) + self.step)
             self.model.train()
@@ -410,9 +433,9 @@ class Trainer:
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 logits = forward(images.to(self.device))
             loss = self._loss(logits, groups.to(self.device))
-            if taught is not None:
-                taught = taught.to(self.device)
-                loss = loss + self.options.distil * distillation_loss(logits, taught)
+            if teacher_logits is not None:
+                teacher_logits = teacher_logits.to(self.device)
+                loss = loss + self.options.distil * distillation_loss(logits, teacher_logits)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise DataError(
@@ -429,7 +452,7 @@ class Trainer:
             now = time.monotonic()
             self.elapsed, clock = self.elapsed + now - clock, now
             if self.step % 25 == 0:
-                self.say(
+                self.log(
                     f"step {self.step} ({self.progress:.1%}): loss {np.mean(losses[-25:]):.4f}, "
                     f"{self.elapsed / 60:.1f} min"
                 )
@@ -443,6 +466,13 @@ class Trainer:
     def _finish_epoch(self, losses: list[float]) -> dict[str, Any]:
         self.ema.eval()
         epoch = math.ceil(self.step / self.options.epoch_steps)
+        # Written before it is validated: no error there costs the epoch.
+        path = self.folder / f"epoch_{epoch:04d}.pt"
+        partial = path.with_suffix(".partial")
+        torch.save(self.state(), partial)
+        partial.replace(path)
+        for old in sorted(self.folder.glob("epoch_*.pt"))[: -self.options.keep]:
+            old.unlink()
         record: dict[str, Any] = {
             "epoch": epoch,
             "step": self.step,
@@ -453,13 +483,7 @@ class Trainer:
                 for data in self.validation
             },
         }
-        path = self.folder / f"epoch_{epoch:04d}.pt"
-        partial = path.with_suffix(".partial")
-        torch.save(self.state(), partial)
-        partial.replace(path)
-        for old in sorted(self.folder.glob("epoch_*.pt"))[: -self.options.keep]:
-            old.unlink()
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(record) + "\n")
-        self.say(json.dumps(record))
+        self.log(json.dumps(record))
         return record

@@ -12,23 +12,23 @@ from torch import Tensor, nn
 from deeplab_rt.training.data import IGNORE
 
 
-def union_log_probabilities(log_probabilities: Tensor, members: Sequence[Sequence[int]]) -> Tensor:
+def union_log_probabilities(log_probabilities: Tensor, class_ids: Sequence[Sequence[int]]) -> Tensor:
     """The log-probability of each union: the logarithm of the sum over its members.
 
     Args:
         log_probabilities: Float [N, C, H, W], normalised over C.
-        members: For each of G groups the class indices it may be.
+        class_ids: For each of G groups the class indices it may be.
 
     Returns:
         Float [N, G, H, W].
     """
-    if [list(m) for m in members] == [[c] for c in range(log_probabilities.shape[1])]:
+    if [list(m) for m in class_ids] == [[c] for c in range(log_probabilities.shape[1])]:
         return log_probabilities
     parts = [
-        log_probabilities[:, member[0]]
-        if len(member) == 1
-        else torch.logsumexp(log_probabilities[:, list(member)], dim=1)
-        for member in members
+        log_probabilities[:, ids[0]]
+        if len(ids) == 1
+        else torch.logsumexp(log_probabilities[:, list(ids)], dim=1)
+        for ids in class_ids
     ]
     return torch.stack(parts, dim=1)
 
@@ -54,7 +54,7 @@ def balanced_weights(
 def segmentation_loss(
     logits: Tensor,
     groups: Tensor,
-    members: Sequence[Sequence[int]],
+    class_ids: Sequence[Sequence[int]],
     weights: Tensor,
     jaccard: float = 0.5,
 ) -> Tensor:
@@ -63,7 +63,7 @@ def segmentation_loss(
     Args:
         logits: Float [N, C, H, W].
         groups: int64 [N, H, W]; IGNORE pixels count for nothing.
-        members: See :func:`union_log_probabilities`.
+        class_ids: See :func:`union_log_probabilities`.
         weights: Float [G].
         jaccard: Weight of the Jaccard part, which counts every class present alike.
 
@@ -71,7 +71,7 @@ def segmentation_loss(
         A scalar; zero (with a gradient) where every pixel is ignored.
     """
     log_probabilities = union_log_probabilities(
-        nn.functional.log_softmax(logits.float(), dim=1), members
+        nn.functional.log_softmax(logits.float(), dim=1), class_ids
     )
     valid = groups != IGNORE
     if not bool(valid.any()):

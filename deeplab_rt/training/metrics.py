@@ -17,28 +17,39 @@ class Confusion:
 
     Args:
         names: Name of each group.
+
+    Attributes:
+        counts: int64 [G, G + 1]; the last column counts predictions that are of no group.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = list(names)
-        self.counts: NDArray[np.int64] = np.zeros((len(self.names),) * 2, np.int64)
+        size = len(self.names)
+        self.counts: NDArray[np.int64] = np.zeros((size, size + 1), np.int64)
 
     def add(self, actual: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> None:
-        """Count one picture: group indices uint8 [H, W]; IGNORE in ``actual`` is left out."""
+        """Count one image: group indices uint8 [H, W]; IGNORE in ``actual`` is left out."""
         size = len(self.names)
         valid = actual != IGNORE
-        pairs = actual[valid].astype(np.int64) * size + predicted[valid]
-        self.counts += np.bincount(pairs, minlength=size * size).reshape(size, size)
+        columns = np.minimum(predicted[valid], size)
+        pairs = actual[valid].astype(np.int64) * (size + 1) + columns
+        self.counts += np.bincount(pairs, minlength=size * (size + 1)).reshape(size, size + 1)
 
     def iou(self) -> NDArray[np.float64]:
-        """Intersection over union of each group; NaN where it neither occurs nor is predicted."""
+        """Intersection over union of each group; NaN where it has no truth."""
         hit = np.diag(self.counts).astype(np.float64)
-        union = self.counts.sum(0) + self.counts.sum(1) - hit
-        return np.where(union > 0, hit / np.maximum(union, 1), np.nan)
+        actual = self.counts.sum(1)
+        union = self.counts[:, :-1].sum(0) + actual - hit
+        return np.where(actual > 0, hit / np.maximum(union, 1), np.nan)
+
+    def without_truth(self) -> list[str]:
+        """Names of the groups that no pixel is labelled as."""
+        return [n for n, row in zip(self.names, self.counts.sum(1), strict=True) if not row]
 
     def mean_iou(self) -> float:
-        """Mean of :meth:`iou` over the groups that occur or are predicted."""
-        return float(np.nanmean(self.iou()))
+        """Mean of :meth:`iou` over the groups that have truth; NaN where there are none."""
+        iou = self.iou()
+        return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
 
     def pixel_accuracy(self) -> float:
         """Share of the valid pixels that are right."""
@@ -47,8 +58,8 @@ class Confusion:
     def binary(self, members: Sequence[int]) -> dict[str, float]:
         """Precision, recall and IoU of a set of groups seen as one (drivable, objects)."""
         inside = np.isin(np.arange(len(self.names)), members)
-        hit = float(self.counts[np.ix_(inside, inside)].sum())
-        predicted = float(self.counts[:, inside].sum())
+        hit = float(self.counts[np.ix_(inside, np.append(inside, False))].sum())
+        predicted = float(self.counts[:, :-1][:, inside].sum())
         actual = float(self.counts[inside].sum())
         union = predicted + actual - hit
         return {

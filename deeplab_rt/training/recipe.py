@@ -15,8 +15,8 @@ from deeplab_rt.errors import DataError
 from deeplab_rt.labels import LabelSet, load_label_set
 from deeplab_rt.network.model import Architecture
 from deeplab_rt.training.augment import AugmentOptions
-from deeplab_rt.training.data import DataSet, load_data_set
-from deeplab_rt.training.loop import LoopOptions, Source
+from deeplab_rt.training.data import Dataset, load_data_set
+from deeplab_rt.training.loop import CachedDataset, LoopOptions
 
 Options = TypeVar("Options", AugmentOptions, LoopOptions)
 KEYS = (
@@ -58,33 +58,38 @@ class Recipe:
     data: tuple[Mapping[str, Any], ...]
     validation: tuple[Mapping[str, Any], ...]
 
-    def sources(self, root: Path) -> list[Source]:
+    def datasets(self, root: Path) -> list[CachedDataset]:
         """The training data in memory; ``root`` is what the entries' roots are relative to.
 
         Raises:
-            DataError: See :func:`load_data_set` and :meth:`DataSet.read`.
+            DataError: See :func:`load_data_set` and :meth:`Dataset.read`.
         """
         sets = self.training_sets(root)
         return [
-            Source(data, int(entry.get("per_batch", 8)))
+            CachedDataset(data, int(entry.get("per_batch", 8)))
             for entry, data in zip(self.data, sets, strict=True)
         ]
 
-    def training_sets(self, root: Path) -> list[DataSet]:
+    def training_sets(self, root: Path) -> list[Dataset]:
         """The training data's files."""
         return [_load(entry, root, "train", self.labels) for entry in self.data]
 
-    def validation_sets(self, root: Path) -> list[DataSet]:
+    def validation_sets(self, root: Path) -> list[Dataset]:
         """The validation data."""
         return [_load(entry, root, "val", self.labels) for entry in self.validation]
 
 
-def _load(entry: Mapping[str, Any], root: Path, split: str, labels: LabelSet) -> DataSet:
+def _load(entry: Mapping[str, Any], root: Path, split: str, labels: LabelSet) -> Dataset:
     try:
         name, folder = entry["set"], entry["root"]
     except (KeyError, TypeError) as error:
         raise DataError(f"recipe: data entry {entry!r}; expected the keys set and root") from error
-    return load_data_set(name, root / folder, str(entry.get("split", split)), labels.names)
+    data = load_data_set(name, root / folder, str(entry.get("split", split)), labels.names)
+    return data.every(int(entry.get("limit", len(data))))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
 def _options(kind: type[Options], values: Mapping[str, Any], where: str) -> Options:
@@ -92,8 +97,7 @@ def _options(kind: type[Options], values: Mapping[str, Any], where: str) -> Opti
     for key in values:
         if key not in names:
             raise DataError(f"recipe: {where} has no option {key!r}; it has {', '.join(names)}")
-    chosen: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return kind(**chosen)
+    return kind(**{key: _frozen(value) for key, value in values.items()})
 
 
 def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:

@@ -87,31 +87,31 @@ def train(
         elif recipe.init != "random":
             print(_start_from(Path(recipe.init), model, recipe, data_root))
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    sources = recipe.sources(data_root)
-    for source in sources:
+    datasets = recipe.datasets(data_root)
+    for dataset in datasets:
         print(
-            f"{source.data.name}: {len(source.data)} training pictures, {source.per_batch} a batch"
+            f"{dataset.data.name}: {len(dataset.data)} training images, {dataset.per_batch} a batch"
         )
     training_data = [
-        {"name": s.data.name, "pictures": len(s.data), "terms": s.data.licence} for s in sources
+        {"name": s.data.name, "pictures": len(s.data), "terms": s.data.licence} for s in datasets
     ]
     extra = {"training_data": training_data, "licence": LICENCE}
     metadata = describe(model, recipe.labels, recipe.size, extra)
     trainer = Trainer(
         model,
-        sources,
+        datasets,
         recipe.validation_sets(data_root),
         recipe.size,
         output,
         recipe.augment,
         recipe.loop,
         teacher=(
-            Teacher(recipe.teacher, recipe.labels, recipe.augment.crop, TEACHER_SCALE)
+            Teacher(recipe.teacher, recipe.labels, recipe.augment.crops[0], TEACHER_SCALE)
             if recipe.teacher
             else None
         ),
         metadata=metadata,
-        say=lambda line: print(line, flush=True),
+        log=lambda line: print(line, flush=True),
     )
     if resume is not None:
         trainer.resume(epochs[-1] if resume == "newest" else Path(resume))
@@ -137,7 +137,7 @@ def _start_from(path: Path, model: DeepLab, recipe: Recipe, data_root: Path) -> 
             return f"{path}: narrowed, {max(lost):.0%} of a block's variance lost at most"
         except ArchitectureError as error:
             print(f"{path}: not narrowed: {error}")
-    return load_matching(model, path)
+    return load_matching(model, path, recipe.labels)
 
 
 def _some_frames(recipe: Recipe, data_root: Path, count: int = 24) -> Tensor:

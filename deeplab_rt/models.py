@@ -189,6 +189,32 @@ def check_input_size(size: tuple[int, int]) -> Size:
     return Size(height, width)
 
 
+class _ManifestDumper(yaml.SafeDumper):
+    """Writes a mapping or list below the top level on one line."""
+
+
+class _FlowMap(dict[str, Any]):
+    pass
+
+
+_ManifestDumper.add_representer(
+    _FlowMap,
+    lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=True),
+)
+
+
+def _flow(value: Any) -> Any:
+    """The same with the entries of lists and mappings marked to stand on one line each."""
+    if isinstance(value, Mapping):
+        nested = any(isinstance(entry, Mapping) for entry in value.values())
+        if nested:
+            return {k: _FlowMap(v) if isinstance(v, Mapping) else v for k, v in value.items()}
+        return _FlowMap(value)
+    if isinstance(value, list):
+        return [_FlowMap(entry) if isinstance(entry, Mapping) else entry for entry in value]
+    return value
+
+
 def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> Model:
     """Write ``model.yaml`` atomically, with the SHA-256 of every named file filled in, and read it back.
 
@@ -209,6 +235,12 @@ def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> Model:
         files[precision] = {**entry, "sha256": sha256_of(path)}
     content["files"] = files
     model = _parse(directory, content)
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.dump(
+        {key: _flow(value) for key, value in content.items()},
+        Dumper=_ManifestDumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=120,
+    )
     write_atomically(directory / MANIFEST, text.encode())
     return model

@@ -13,10 +13,11 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from deeplab_rt import __version__
 from deeplab_rt.commands import failures
-from deeplab_rt.errors import DeeplabError
+from deeplab_rt.errors import DataError, DeeplabError
 from deeplab_rt.frame import Size
 from deeplab_rt.options import BACKENDS, PRECISIONS
 
@@ -117,6 +118,18 @@ def size_argument(text: str) -> Size:
         return Size.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def data_argument(text: str) -> tuple[str, Path]:
+    """``SET=FOLDER`` on the command line.
+
+    Raises:
+        DataError: There is no = in it.
+    """
+    name, separator, folder = text.partition("=")
+    if not separator:
+        raise DataError(f"{text!r}; expected SET=FOLDER, as in camvid=DATA/camvid")
+    return name, Path(folder)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

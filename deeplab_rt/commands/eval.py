@@ -1,4 +1,4 @@
-"""``deeplab_rt eval``: accuracy of a model or a checkpoint on labelled pictures."""
+"""``deeplab_rt eval``: accuracy of a model or a checkpoint on labelled images."""
 
 from __future__ import annotations
 
@@ -7,13 +7,29 @@ import json
 from pathlib import Path
 from typing import Any
 
-from deeplab_rt.commands import add_model_arguments
+from deeplab_rt.commands import add_model_arguments, data_argument
 from deeplab_rt.errors import DataError
+
+EPILOG = """\
+examples:
+  deeplab_rt eval --data camvid=DATA/camvid
+  deeplab_rt eval --precision fp32 --compare int8 --data camvid=DATA/camvid --record
+  deeplab_rt eval --sequence drive.mp4
+"""
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
-    parser = subparsers.add_parser("eval", help="measure a model on labelled pictures")
+    parser = subparsers.add_parser(
+        "eval",
+        help="measure a model on labelled images",
+        description=(
+            "Measure a model, or a checkpoint, on labelled images: IoU of every class, the drivable "
+            "mask, the calibration of the confidence, and the flicker over a sequence."
+        ),
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add_model_arguments(parser)
     parser.add_argument(
         "--checkpoint", type=Path, help="torch weights, evaluated by torch in float32"
@@ -21,11 +37,24 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--data",
         action="append",
-        required=True,
+        default=[],
         metavar="SET=FOLDER",
-        help="a shipped data set (camvid, camvid_frames, idd_lite) or a YAML file, and its folder",
+        help="a shipped data set (camvid, idd_lite, ...) or a YAML file, and its folder",
     )
     parser.add_argument("--split", default="val", help="default: %(default)s")
+    parser.add_argument("--limit", type=int, help="so many images of each set, evenly spaced")
+    parser.add_argument(
+        "--sequence",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="INPUT",
+        help="video or folder of frames in order: how many pixels change their label where the "
+        "image does not",
+    )
+    parser.add_argument(
+        "--void", action="store_true", help="say what pixels without a label are predicted as"
+    )
     parser.add_argument(
         "--compare",
         nargs="+",
@@ -34,40 +63,47 @@ def add_parser(subparsers: Any) -> None:
         help="evaluate these precisions too and say how far each agrees with --precision",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, help="folder for confusion matrices and the worst pictures"
+        "-o",
+        "--output",
+        type=Path,
+        help="folder for confusion matrices, reliability plots and the worst images",
     )
-    parser.add_argument("--record", action="store_true", help="write the figures to the manifest")
+    parser.add_argument(
+        "--record", action="store_true", help="write the figures to metrics.json and the card"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from deeplab_rt.training.evaluation import draw_confusion, draw_pictures
+    from deeplab_rt.training.calibration import draw_reliability
+    from deeplab_rt.training.evaluation import draw_confusion, draw_images
     from deeplab_rt.training.measure import measure, record
 
-    pairs = []
-    for text in args.data:
-        name, separator, folder = text.partition("=")
-        if not separator:
-            raise DataError(f"--data {text!r}; expected SET=FOLDER, as in camvid=data/CamVid")
-        pairs.append((name, Path(folder)))
+    if not args.data and not args.sequence:
+        raise DataError("nothing to measure on; give --data SET=FOLDER or --sequence INPUT")
     measured = measure(
         model=args.model,
         checkpoint=args.checkpoint,
         backend=args.backend,
         precisions=[args.precision, *args.compare],
         size=args.size,
-        data=pairs,
+        data=[data_argument(text) for text in args.data],
         split=args.split,
+        sequences=args.sequence,
+        limit=args.limit,
     )
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
         for (name, runner), evaluation in measured.evaluations.items():
             stem = f"{name}-{runner}"
             draw_confusion(evaluation.confusion, args.output / f"{stem}-confusion.png")
-            draw_pictures(evaluation, evaluation.worst(6), args.output / f"{stem}-worst.png")
+            draw_reliability(evaluation.calibration, args.output / f"{stem}-reliability.png")
+            draw_images(evaluation, evaluation.worst(6), args.output / f"{stem}-worst.png")
         (args.output / "eval.json").write_text(json.dumps(measured.full(), indent=1) + "\n")
     if args.record:
+        if args.limit is not None:
+            raise DataError("--record writes figures of whole data sets; leave out --limit")
         record(args.model, measured)
-    print(json.dumps(measured.full()) if args.json else measured.text())
+    print(json.dumps(measured.full()) if args.json else measured.text(args.void))
     return 0

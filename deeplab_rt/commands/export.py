@@ -6,13 +6,42 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from deeplab_rt.commands import size_argument
-from deeplab_rt.errors import CheckpointError
+from deeplab_rt.commands import data_argument, size_argument
+from deeplab_rt.errors import CheckpointError, DataError
+
+EPILOG = """\
+examples:
+  deeplab_rt export runs/mine/model.safetensors -o engines/mine
+  deeplab_rt export best_deeplabv3plus.pth -o engines/city --labels cityscapes19 --size 1024x512
+  deeplab_rt export smp.pth -o engines/smp --labels mine.yaml --output-stride 8
+
+a label set of your own (ids start at 1 and follow the network's classes):
+  labels:
+    - {id: 1, name: background, color: [0, 0, 0], groups: []}
+    - {id: 2, name: road, color: [128, 64, 128], groups: [drivable]}
+    - {id: 3, name: car, color: [0, 0, 142], groups: [objects]}
+"""
+
+
+def _rates(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected numbers, as in 12,24,36") from None
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
-    parser = subparsers.add_parser("export", help="turn torch weights into a model directory")
+    parser = subparsers.add_parser(
+        "export",
+        help="turn torch weights into a model directory",
+        description=(
+            "Turn torch weights, of this project or of another one that it recognises, into a model "
+            "directory: model.onnx, model.safetensors (to train from) and the manifest."
+        ),
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "checkpoint",
         type=Path,
@@ -37,9 +66,36 @@ def add_parser(subparsers: Any) -> None:
         help="of another project's checkpoint, whose weights do not tell it",
     )
     parser.add_argument(
-        "--frames", type=Path, help="folder of pictures to compare ONNX with torch on"
+        "--atrous-rates",
+        type=_rates,
+        metavar="A,B,C",
+        help="likewise, the ASPP's dilations at that stride (default: the project's own)",
     )
-    parser.add_argument("--no-fp16", action="store_true", help="leave model.fp16.onnx out")
+    parser.add_argument(
+        "--frames", type=Path, help="folder of images to compare ONNX with torch on"
+    )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="LOGITS.npy",
+        help="logits that the author's code gives for --reference-image, to compare with",
+    )
+    parser.add_argument(
+        "--reference-image", type=Path, metavar="IMAGE", help="of the network's input size"
+    )
+    parser.add_argument(
+        "--calibrate",
+        action="append",
+        default=[],
+        metavar="SET=FOLDER",
+        help="validation data to fit the confidence's temperature on; labels stay the same",
+    )
+    parser.add_argument("--fp16", action="store_true", help="write model.fp16.onnx too")
+    parser.add_argument(
+        "--round",
+        action="store_true",
+        help="round the weights of model.onnx to float16's precision: it compresses better",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,9 +103,11 @@ def run(args: argparse.Namespace) -> int:
     from deeplab_rt.labels import load_label_set
     from deeplab_rt.models import check_input_size
     from deeplab_rt.network.checkpoints import load_checkpoint
-    from deeplab_rt.network.export import export_model, read_frames
+    from deeplab_rt.network.export import compare_with_reference, export_model, read_frames
 
-    checkpoint = load_checkpoint(args.checkpoint, args.output_stride)
+    if (args.reference is None) != (args.reference_image is None):
+        raise DataError("--reference and --reference-image belong together; give both or neither")
+    checkpoint = load_checkpoint(args.checkpoint, args.output_stride, args.atrous_rates)
     labels = load_label_set(args.labels) if args.labels else checkpoint.labels
     if labels is None:
         raise CheckpointError(
@@ -63,20 +121,48 @@ def run(args: argparse.Namespace) -> int:
         )
     size = check_input_size(args.size or checkpoint.size or (480, 640))
     frames = read_frames(args.frames, size, limit=4) if args.frames else None
+    extra = dict(checkpoint.extra)
+    if args.calibrate:
+        from deeplab_rt.training.calibration import fit_temperature, fold_temperature
+        from deeplab_rt.training.data import load_data_set
+
+        sets = [
+            load_data_set(name, folder, "val", labels.names)
+            for name, folder in map(data_argument, args.calibrate)
+        ]
+        temperature, errors = fit_temperature(checkpoint.model, sets, size)
+        fold_temperature(checkpoint.model, temperature)
+        extra["temperature"] = round(temperature * extra.get("temperature", 1.0), 4)
+        print(f"temperature {temperature:.3f}, folded into the last convolution")
+        for name, (before, after) in errors.items():
+            print(f"  {name}: expected calibration error {before:.2%}, then {after:.2%}")
     model, checks = export_model(
         checkpoint.model,
         labels,
         args.output,
         size,
         frames=frames,
-        fp16=not args.no_fp16,
-        extra=checkpoint.extra,
+        fp16=args.fp16,
+        rounded=args.round,
+        extra=extra,
     )
     for note in checkpoint.notes:
         print(f"note: {note}")
     for precision, check in checks.items():
         print(
-            f"{model.file(precision)}: greatest difference from torch {check['max_error']:.1e} of the "
-            f"greatest logit, same winner in {check['agreement']:.3%} of cells"
+            f"{model.file(precision)}: this network in ONNX against itself in torch: greatest "
+            f"difference {check['max_error']:.1e} of the greatest logit, same winner in "
+            f"{check['agreement']:.3%} of cells"
+        )
+    if args.reference is not None:
+        found = compare_with_reference(model.file("fp32"), args.reference, args.reference_image)
+        print(
+            f"against {args.reference}: same winner in {found['agreement']:.3%} of its cells, "
+            f"greatest difference {found['max_error']:.1e} of the greatest logit"
+        )
+    elif checkpoint.source != "deeplab_rt":
+        print(
+            "whether the author's own code gives the same, this does not tell: compare with "
+            "--reference LOGITS.npy"
         )
     return 0

@@ -11,7 +11,15 @@ from deeplab_rt.commands import positive_number, whole_number
 
 def add_parser(subparsers: Any) -> None:
     """Add the command's arguments."""
-    parser = subparsers.add_parser("train", help="fit a network to labelled pictures by a recipe")
+    parser = subparsers.add_parser(
+        "train",
+        help="fit a network to labelled images by a recipe",
+        description=(
+            "Fit a network to labelled images by a recipe, and write model.safetensors (averaged "
+            "weights), a log line and a resumable file for each epoch, and run.png to the run folder."
+        ),
+        epilog="example: deeplab_rt train deeplab_lite0 --data DATA -o runs/lite0 --minutes 90",
+    )
     parser.add_argument("recipe", help="name of a shipped recipe or path of a YAML file")
     parser.add_argument("-o", "--output", type=Path, required=True, help="run folder")
     parser.add_argument(

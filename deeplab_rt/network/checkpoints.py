@@ -1,6 +1,6 @@
 """Checkpoints: this project's own, and those of other projects, recognised by their keys.
 
-A checkpoint format is one function that takes a state dict and returns a :class:`Plan`, or None
+A checkpoint format is one function that takes a state dict and returns a :class:`StateDictMapping`, or None
 where the keys are not of that format; it is listed in :data:`FORMATS`. Files are read without
 executing anything in them.
 """
@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -29,7 +30,7 @@ State = Mapping[str, Tensor]
 
 
 @dataclass
-class Plan:
+class StateDictMapping:
     """How a foreign state dict becomes one of ours.
 
     Attributes:
@@ -37,6 +38,8 @@ class Plan:
         architecture: The network that computes the same.
         modules: Their module's name to ours; the leaves (weight, bias, ...) keep their names.
         ignore: Prefixes of keys that take no part (auxiliary heads, ImageNet classifiers).
+        rates_at_stride: Whether the project keeps its atrous rates at every output stride; others
+            scale theirs along.
         first_last: Our convolutions that read a concatenation whose first part, of so many
             channels, comes last here.
         notes: What a user should know.
@@ -46,6 +49,7 @@ class Plan:
     architecture: Architecture
     modules: dict[str, str]
     ignore: tuple[str, ...] = ()
+    rates_at_stride: bool = False
     first_last: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -86,12 +90,35 @@ def describe(
     }
 
 
-def save_checkpoint(path: Path, model: DeepLab, metadata: Mapping[str, str]) -> None:
-    """Write weights as safetensors with :func:`describe`'s metadata, atomically."""
-    tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+def save_checkpoint(
+    path: Path, model: DeepLab, metadata: Mapping[str, str], dtype: torch.dtype = torch.float32
+) -> None:
+    """Write weights as safetensors with :func:`describe`'s metadata, atomically.
+
+    Args:
+        path: The file to write.
+        model: The network.
+        metadata: See :func:`describe`.
+        dtype: Of the convolutions' weights; biases and BatchNorm stay in float32.
+    """
+    tensors = {
+        name: value.to(dtype if value.ndim > 1 else value.dtype).contiguous().cpu()
+        for name, value in model.state_dict().items()
+    }
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, dict(metadata))
     partial.replace(path)
+
+
+_NUMPY_SCALARS: list[Any] = [
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
+    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),  # type: ignore[attr-defined]
+    np.dtype,
+    type(np.dtype(np.float64)),
+    type(np.dtype(np.float32)),
+    type(np.dtype(np.int64)),
+]
+"""What a NumPy number in a pickle needs: VainF's main.py saves its best score so."""
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -111,7 +138,8 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY_SCALARS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "GLOBAL" not in str(error):  # not a pickle at all
             raise CheckpointError(_unreadable(path, error)) from error
@@ -146,13 +174,17 @@ def _unreadable(path: Path, error: Exception) -> str:
     return f"{path} cannot be read ({reason}); expected safetensors or a file of torch.save"
 
 
-def load_checkpoint(path: Path, output_stride: int | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: Path, output_stride: int | None = None, atrous_rates: Sequence[int] | None = None
+) -> Checkpoint:
     """Read a checkpoint of this project or of another one.
 
     Args:
         path: The file.
         output_stride: For other projects' checkpoints, whose weights do not tell it; None takes
-            that project's default (its atrous rates scale along).
+            that project's default. The atrous rates scale along where the project's do.
+        atrous_rates: Likewise: the dilations of the ASPP's branches as they are at that output
+            stride; None takes the project's default.
 
     Raises:
         CheckpointError: See :func:`read_state`; or no format is recognised, or keys or shapes do
@@ -168,23 +200,42 @@ def load_checkpoint(path: Path, output_stride: int | None = None) -> Checkpoint:
         extra = json.loads(metadata.get("extra", "{}"))
         return Checkpoint(model, labels, (height, width), extra, "deeplab_rt")
     for recognise in FORMATS:
-        plan = recognise(state)
-        if plan is not None:
-            if output_stride is not None:
-                plan.architecture = replace(plan.architecture, output_stride=output_stride)
-            model = convert(state, plan, str(path))
-            return Checkpoint(model, None, None, {}, plan.source, plan.notes)
+        mapping = recognise(state)
+        if mapping is not None:
+            mapping.architecture = _with_stride(mapping, output_stride, atrous_rates)
+            model = convert(state, mapping, str(path))
+            return Checkpoint(model, None, None, {}, mapping.source, mapping.notes)
     some = ", ".join(sorted(state)[:3])
     raise CheckpointError(
         f"{path}: no known format has keys like {some}; expected DeepLab V3+ of this project, "
         "VainF/DeepLabV3Plus-Pytorch (mobilenet, resnet50, resnet101), segmentation_models.pytorch "
-        "(mobilenet_v2, resnet50, resnet101, timm-tf_efficientnet_lite0 to 4), MMSegmentation "
+        "(mobilenet_v2, resnet18 to 101, timm-tf_efficientnet_lite0 to 4), MMSegmentation "
         "(r50, r101), or DeepLab V3 of torchvision (resnet50, resnet101)"
     )
 
 
-def convert(state: State, plan: Plan, where: str = "state dict") -> DeepLab:
-    """Build the plan's network and fill it.
+def _with_stride(
+    mapping: StateDictMapping, output_stride: int | None, atrous_rates: Sequence[int] | None
+) -> Architecture:
+    """The architecture at an output stride, its rates as the project or the user has them there."""
+    architecture = mapping.architecture
+    stride = output_stride or architecture.output_stride
+    rates: Sequence[float] = architecture.aspp_rates
+    if atrous_rates is not None:
+        if len(atrous_rates) != len(rates):
+            raise CheckpointError(
+                f"{len(atrous_rates)} atrous rates; expected {len(rates)}, as in "
+                f"{','.join(map(str, architecture.rates()))}"
+            )
+        rates = [rate * stride / 16 for rate in atrous_rates]
+    elif mapping.rates_at_stride:
+        rates = [rate * stride / 16 for rate in architecture.rates()]
+    whole = tuple(int(rate) if rate == int(rate) else rate for rate in rates)
+    return replace(architecture, output_stride=stride, aspp_rates=whole)
+
+
+def convert(state: State, mapping: StateDictMapping, where: str = "state dict") -> DeepLab:
+    """Build the mapped network and fill it.
 
     Raises:
         CheckpointError: Keys are missing, left over, or of other shapes.
@@ -193,22 +244,31 @@ def convert(state: State, plan: Plan, where: str = "state dict") -> DeepLab:
     unknown = []
     for key, value in state.items():
         prefix, _, leaf = key.rpartition(".")
-        if prefix in plan.modules:
-            ours[f"{plan.modules[prefix]}.{leaf}"] = value
-        elif not key.startswith(plan.ignore or ("\0",)):
+        if prefix in mapping.modules:
+            ours[f"{mapping.modules[prefix]}.{leaf}"] = value
+        elif not key.startswith(mapping.ignore or ("\0",)):
             unknown.append(key)
     if unknown:
         raise CheckpointError(
-            f"{where}: looks like {plan.source}, but {len(unknown)} key(s) have no place in its "
-            f"{plan.architecture.encoder} network: {', '.join(unknown[:4])}"
+            f"{where}: looks like {mapping.source}, but {len(unknown)} key(s) have no place in its "
+            f"{mapping.architecture.encoder} network: {', '.join(unknown[:4])}"
         )
-    for module, channels in plan.first_last.items():
+    for module, channels in mapping.first_last.items():
         weight = ours[f"{module}.weight"]
         ours[f"{module}.weight"] = torch.cat([weight[:, channels:], weight[:, :channels]], dim=1)
     bias = next((k for k in ("classifier.bias", "classifier.1.bias") if k in ours), None)
     if bias is None:
-        raise CheckpointError(f"{where}: looks like {plan.source}, but its classifier is missing")
-    model = DeepLab(plan.architecture, ours[bias].numel())
+        raise CheckpointError(
+            f"{where}: looks like {mapping.source}, but its classifier is missing"
+        )
+    if ours[bias].numel() == 1:
+        # A sigmoid's threshold at 0.5 is the winner of two classes whose first has the logit 0.
+        for key in (bias, bias.replace("bias", "weight")):
+            ours[key] = torch.cat([torch.zeros_like(ours[key]), ours[key]])
+        mapping.notes += (
+            "one output channel, taken for a sigmoid: exported as two classes, background first",
+        )
+    model = DeepLab(mapping.architecture, ours[bias].numel())
     _fill(model, ours, where)
     return model
 
@@ -284,12 +344,18 @@ def _resnet(state: State, prefix: str, source: str) -> tuple[str, dict[str, str]
         pattern = re.compile(rf"{re.escape(prefix)}layer{stage}\.(\d+)\.")
         found = {int(m.group(1)) for key in state if (m := pattern.match(key))}
         counts.append(max(found, default=-1) + 1)
-    names: dict[tuple[int, ...], str] = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101"}
-    name = names.get(tuple(counts))
-    if name is None or f"{prefix}layer1.0.conv3.weight" not in state:
+    bottleneck = f"{prefix}layer1.0.conv3.weight" in state
+    names: dict[tuple[bool, tuple[int, ...]], str] = {
+        (False, (2, 2, 2, 2)): "resnet18",
+        (False, (3, 4, 6, 3)): "resnet34",
+        (True, (3, 4, 6, 3)): "resnet50",
+        (True, (3, 4, 23, 3)): "resnet101",
+    }
+    name = names.get((bottleneck, tuple(counts)))
+    if name is None:
         raise CheckpointError(
-            f"a checkpoint of {source} with a ResNet of {counts} blocks; expected ResNet-50 or "
-            "ResNet-101 (bottleneck blocks)"
+            f"a checkpoint of {source} with a ResNet of {counts} "
+            f"{'bottlenecks' if bottleneck else 'basic blocks'}; expected ResNet-18, 34, 50 or 101"
         )
     modules = {}
     if f"{prefix}stem.0.weight" in state:
@@ -302,7 +368,7 @@ def _resnet(state: State, prefix: str, source: str) -> tuple[str, dict[str, str]
     for stage, count in enumerate(counts):
         for block in range(count):
             theirs, ours = f"{prefix}layer{stage + 1}.{block}", f"stages.{stage}.{block}"
-            for conv in (1, 2, 3):
+            for conv in (1, 2, 3) if bottleneck else (1, 2):
                 modules[f"{theirs}.conv{conv}"] = f"{ours}.conv{conv}.conv"
                 modules[f"{theirs}.bn{conv}"] = f"{ours}.conv{conv}.norm"
             modules[f"{theirs}.downsample.0"] = f"{ours}.shortcut.conv"
@@ -387,10 +453,10 @@ def _separable(convs: str, norm: str, ours: str) -> dict[str, str]:
     }
 
 
-def vainf(state: State) -> Plan | None:
+def vainf(state: State) -> StateDictMapping | None:
     """VainF/DeepLabV3Plus-Pytorch: ``deeplabv3plus_{mobilenet,resnet50,resnet101}``.
 
-    Its MobileNetV2 pads before the expansion, and its decoder joins the tap before the deep
+    Its MobileNetV2 pads before the expansion, and its decoder joins the low-level before the deep
     features.
     """
     if "classifier.aspp.convs.0.0.weight" not in state:
@@ -423,10 +489,10 @@ def vainf(state: State) -> Plan | None:
         mean=(123.675, 116.28, 103.53),
         std=(58.395, 57.12, 57.375),
     )
-    return Plan(source, architecture, modules, first_last={"decoder.refine.0.conv": 48})
+    return StateDictMapping(source, architecture, modules, first_last={"decoder.refine.0.conv": 48})
 
 
-def smp(state: State) -> Plan | None:
+def smp(state: State) -> StateDictMapping | None:
     """qubvel segmentation_models.pytorch ``DeepLabV3Plus``.
 
     Its decoder upsamples with ``align_corners=True``, its encoder dilates the first block of a
@@ -448,8 +514,8 @@ def smp(state: State) -> Plan | None:
         encoder, modules = _resnet(state, "encoder.", source)
     else:
         raise CheckpointError(
-            f"a checkpoint of {source} with an unknown encoder; expected mobilenet_v2, resnet50, "
-            "resnet101 or timm-tf_efficientnet_lite0 to 4"
+            f"a checkpoint of {source} with an unknown encoder; expected mobilenet_v2, resnet18, "
+            "resnet34, resnet50, resnet101 or timm-tf_efficientnet_lite0 to 4"
         )
     separable, aspp = _aspp(state, "decoder.aspp.0.")
     modules |= aspp
@@ -478,10 +544,12 @@ def smp(state: State) -> Plan | None:
         f"{source} upsamples its logits with align_corners=True; here they are upsampled without: "
         "labels differ along boundaries by a fraction of a pixel",
     )
-    return Plan(source, architecture, modules, tuple(ignore), notes=notes)
+    return StateDictMapping(
+        source, architecture, modules, tuple(ignore), rates_at_stride=True, notes=notes
+    )
 
 
-def mmsegmentation(state: State) -> Plan | None:
+def mmsegmentation(state: State) -> StateDictMapping | None:
     """MMSegmentation ``deeplabv3plus_r50``/``r101`` (ResNet-V1c, output stride 8).
 
     Its ASPP joins image pooling first and fuses with a 3x3 convolution.
@@ -518,7 +586,7 @@ def mmsegmentation(state: State) -> Plan | None:
         decoder_channels=channels,
         project_kernel=3,
     )
-    return Plan(
+    return StateDictMapping(
         source,
         architecture,
         modules,
@@ -527,7 +595,7 @@ def mmsegmentation(state: State) -> Plan | None:
     )
 
 
-def torchvision(state: State) -> Plan | None:
+def torchvision(state: State) -> StateDictMapping | None:
     """torchvision ``deeplabv3_resnet50``/``resnet101``: DeepLab V3, without the decoder."""
     if "classifier.0.convs.0.0.weight" not in state:
         return None
@@ -553,8 +621,13 @@ def torchvision(state: State) -> Plan | None:
         "this is DeepLab V3, without the decoder of V3+: its logits are of stride 8 and upsampled to "
         "stride 4, so boundaries are coarser",
     )
-    return Plan(source, architecture, modules, ("aux_classifier.",), notes=notes)
+    return StateDictMapping(source, architecture, modules, ("aux_classifier.",), notes=notes)
 
 
-FORMATS: list[Callable[[State], Plan | None]] = [vainf, smp, mmsegmentation, torchvision]
+FORMATS: list[Callable[[State], StateDictMapping | None]] = [
+    vainf,
+    smp,
+    mmsegmentation,
+    torchvision,
+]
 """Tried in order; the first that recognises the keys decides."""

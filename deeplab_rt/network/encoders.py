@@ -59,7 +59,7 @@ class Encoder(nn.Module):
     """Base of all encoders.
 
     Attributes:
-        low_channels: Channels of the stride-4 tap.
+        low_channels: Channels of the low-level features, of stride 4.
         out_channels: Channels of the deep feature map.
     """
 
@@ -164,7 +164,7 @@ class InvertedResidualEncoder(Encoder):
                 )
                 channels = stage.channels
             if plan.reached == 4:
-                self.tap = len(blocks)
+                self.low_level_block = len(blocks)
                 self.low_channels = channels
         self.blocks = nn.ModuleList(blocks)
         self.head = (
@@ -177,7 +177,7 @@ class InvertedResidualEncoder(Encoder):
         low = x
         for index, block in enumerate(self.blocks, start=1):
             x = block(x)
-            if index == self.tap:
+            if index == self.low_level_block:
                 low = x
         return low, self.head(x)
 
@@ -205,17 +205,44 @@ class Bottleneck(nn.Module):
         return y
 
 
+class BasicBlock(nn.Module):
+    """Two 3x3 with a shortcut (arXiv:1512.03385, figure 5), of ResNet-18 and 34."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int, dilation: int) -> None:
+        super().__init__()
+        self.conv1 = conv_norm_act(inputs, width, 3, stride=stride, dilation=dilation)
+        self.conv2 = conv_norm_act(width, width, 3, dilation=dilation, act=None)
+        self.shortcut = (
+            conv_norm_act(inputs, width, 1, stride=stride, act=None)
+            if stride != 1 or inputs != width
+            else nn.Identity()
+        )
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.relu(self.conv2(self.conv1(x)) + self.shortcut(x))
+        return y
+
+
 class ResNetEncoder(Encoder):
-    """ResNet of bottlenecks; the tap is the end of the first stage (256 channels).
+    """ResNet; the low-level features are the end of the first stage.
 
     Args:
         repeats: Blocks in each of the four stages.
+        block: :class:`Bottleneck` or :class:`BasicBlock`.
         deep_stem: Three 3x3 convolutions in place of the 7x7 one (ResNet-V1c, as in
             MMSegmentation).
     """
 
     def __init__(
-        self, repeats: list[int], options: EncoderOptions, *, deep_stem: bool = False
+        self,
+        repeats: list[int],
+        options: EncoderOptions,
+        *,
+        block: type[Bottleneck] | type[BasicBlock] = Bottleneck,
+        deep_stem: bool = False,
     ) -> None:
         super().__init__()
         plan = _StridePlan(options)
@@ -236,11 +263,11 @@ class ResNetEncoder(Encoder):
             width = 64 << index
             blocks: list[nn.Module] = []
             for stride, dilation in plan.stage(1 if index == 0 else 2, count):
-                blocks.append(Bottleneck(channels, width, stride, dilation))
-                channels = width * Bottleneck.expansion
+                blocks.append(block(channels, width, stride, dilation))
+                channels = width * block.expansion
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
-        self.low_channels = 64 * Bottleneck.expansion
+        self.low_channels = 64 * block.expansion
         self.out_channels = channels
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -296,19 +323,6 @@ def lite_stages(width: float = 1.0, depth: float = 1.0) -> list[Stage]:
     ]
 
 
-def slim_stages() -> list[Stage]:
-    """EfficientNet-Lite0 for segmentation: the same widths between blocks, fewer channels in them.
-
-    The late stages, which feed a thousand ImageNet classes there, lose the most: half of their
-    expansion, as in MobileNetV3's segmentation networks (arXiv:1905.02244, section 6.4), and two of
-    the four blocks at output stride 32. An expansion of 4 instead of 6 before them.
-    """
-    expand = (1, 4, 4, 4, 4, 3, 3)
-    stages = [replace(stage, expand=e) for stage, e in zip(lite_stages(), expand, strict=True)]
-    stages[5] = replace(stages[5], repeats=2)
-    return stages
-
-
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -343,13 +357,18 @@ def _lite(stages: list[Stage]) -> EncoderEntry:
 
 ENCODERS: dict[str, EncoderEntry] = {
     **{name: _lite(lite_stages(*scale)) for name, scale in LITE_SCALES.items()},
-    "efficientnet_lite0_slim": _lite(slim_stages()),
     "mobilenet_v2": EncoderEntry(
         lambda options: InvertedResidualEncoder(_MOBILENET_V2, options, eps=1e-5)
     ),
     # With the classifier's 1x1 convolution, as in segmentation_models.pytorch.
     "mobilenet_v2_1280": EncoderEntry(
         lambda options: InvertedResidualEncoder(_MOBILENET_V2, options, eps=1e-5, head=1280)
+    ),
+    "resnet18": EncoderEntry(
+        lambda options: ResNetEncoder([2, 2, 2, 2], options, block=BasicBlock)
+    ),
+    "resnet34": EncoderEntry(
+        lambda options: ResNetEncoder([3, 4, 6, 3], options, block=BasicBlock)
     ),
     "resnet50": EncoderEntry(lambda options: ResNetEncoder([3, 4, 6, 3], options)),
     "resnet101": EncoderEntry(lambda options: ResNetEncoder([3, 4, 23, 3], options)),

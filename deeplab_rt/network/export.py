@@ -19,7 +19,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deeplab_rt.errors import DataError, ModelError
 from deeplab_rt.labels import LabelSet
-from deeplab_rt.models import Model, check_input_size, write_manifest
+from deeplab_rt.models import Model, check_input_size, sha256_of, write_manifest
+from deeplab_rt.network.checkpoints import describe, save_checkpoint
 from deeplab_rt.network.model import DeepLab
 
 OPSET = 18
@@ -30,18 +31,18 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 def read_frames(folder: Path, size: tuple[int, int], limit: int) -> NDArray[np.uint8]:
-    """Up to ``limit`` pictures of a folder, evenly spaced, at the network's size.
+    """Up to ``limit`` images of a folder, evenly spaced, at the network's size.
 
     Returns:
         uint8 [N, H, W, 3] RGB.
 
     Raises:
-        DataError: The folder has no picture that decodes.
+        DataError: The folder has no image that decodes.
     """
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise DataError(
-            f"{folder} has no pictures; expected files of {', '.join(IMAGE_SUFFIXES)} in it"
+            f"{folder} has no images; expected files of {', '.join(IMAGE_SUFFIXES)} in it"
         )
     chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(limit, len(paths))).astype(int)]
     frames = []
@@ -171,10 +172,11 @@ def export_model(
     size: tuple[int, int],
     *,
     frames: NDArray[np.uint8] | None = None,
-    fp16: bool = True,
+    fp16: bool = False,
+    rounded: bool = False,
     extra: Mapping[str, Any] | None = None,
 ) -> tuple[Model, dict[str, dict[str, float]]]:
-    """Write a model directory: ``model.onnx``, ``model.fp16.onnx`` and the manifest.
+    """Write a model directory: ``model.onnx``, ``model.safetensors`` and the manifest.
 
     Args:
         model: The network.
@@ -182,7 +184,9 @@ def export_model(
         directory: Made if need be; files in it are replaced.
         size: Height and width of the network's input.
         frames: uint8 [N, H, W, 3] RGB to check with; None takes synthetic ones.
-        fp16: Whether to write the typed float16 file too.
+        fp16: Whether to write the typed ``model.fp16.onnx`` too.
+        rounded: Whether to round the exported weights to float16's precision (they stay float32):
+            the file then compresses to little more than half.
         extra: More keys of the manifest (training data, licence).
 
     Returns:
@@ -196,25 +200,78 @@ def export_model(
         raise ModelError(f"the network has {model.classes} classes and the label set {len(labels)}")
     directory.mkdir(parents=True, exist_ok=True)
     frames = synthetic_frames(size) if frames is None else frames
+    network = fold_batchnorm(model)
+    if rounded:
+        round_weights(network)
     files = {"fp32": {"path": "model.onnx"}}
-    export_onnx(model, directory / "model.onnx", size)
-    checks = {"fp32": verify_onnx(directory / "model.onnx", model, frames)}
+    export_onnx(network, directory / "model.onnx", size)
+    checks = {"fp32": verify_onnx(directory / "model.onnx", network, frames)}
     if fp16:
         files["fp16"] = {"path": "model.fp16.onnx"}
-        export_onnx(model, directory / "model.fp16.onnx", size, half=True)
+        export_onnx(network, directory / "model.fp16.onnx", size, half=True)
         # float16 has 11 significant bits: what is checked is that nothing overflowed.
-        checks["fp16"] = verify_onnx(directory / "model.fp16.onnx", model, frames, tolerance=0.1)
+        checks["fp16"] = verify_onnx(directory / "model.fp16.onnx", network, frames, tolerance=0.1)
+    weights = directory / "model.safetensors"
+    save_checkpoint(weights, model, describe(model, labels, size, extra), dtype=torch.float16)
     manifest = {
         "name": directory.resolve().name,
         "architecture": model.architecture.to_dict(),
         "labels": labels.to_list(),
         "input": {"height": size[0], "width": size[1]},
         "files": files,
+        "weights": {"path": weights.name, "sha256": sha256_of(weights)},
         "cpu_precision": "fp32",
         "cost": {"parameters": parameter_count(model), "macs": macs(model, size)},
         **(extra or {}),
     }
     return write_manifest(directory, manifest), checks
+
+
+def compare_with_reference(path: Path, reference: Path, frame: Path) -> dict[str, float]:
+    """Compare a model file's labels with logits that the author's own code gave.
+
+    Args:
+        path: The ONNX file.
+        reference: Logits of one frame, float [C, h, w] or [1, C, h, w] (``numpy.save``), of any
+            resolution.
+        frame: The image they were made from; it has the network's input size.
+
+    Returns:
+        ``agreement``: share of the reference's cells with the same winner, ours resized to them
+        bilinearly; ``max_error``: the greatest difference of a logit over the greatest logit.
+
+    Raises:
+        DataError: A file does not fit.
+    """
+    try:
+        expected = np.load(reference, allow_pickle=False).astype(np.float32)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{reference}: not an array of numpy.save: {error}") from error
+    expected = expected[None] if expected.ndim == 3 else expected
+    image = cv2.imread(str(frame), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"{frame} does not decode as an image")
+    actual = onnx_logits(path, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)[None].astype(np.uint8))
+    if expected.ndim != 4 or expected.shape[:2] != actual.shape[:2]:
+        raise DataError(
+            f"{reference} has the shape {list(expected.shape)}; expected [1, {actual.shape[1]}, h, w]"
+        )
+    ours = torch.nn.functional.interpolate(
+        torch.from_numpy(actual), expected.shape[2:], mode="bilinear", align_corners=False
+    ).numpy()
+    scale = max(1.0, float(np.abs(expected).max()))
+    return {
+        "agreement": float((ours.argmax(1) == expected.argmax(1)).mean()),
+        "max_error": float(np.abs(ours - expected).max()) / scale,
+    }
+
+
+def round_weights(model: DeepLab) -> None:
+    """Round all weights to float16's precision, in place; they stay float32."""
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.half().float())
 
 
 def parameter_count(model: nn.Module) -> int:

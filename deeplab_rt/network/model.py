@@ -24,7 +24,7 @@ class ArchitectureError(DeeplabError):
 class Architecture:
     """Everything that fixes the network's layers and normalisation but its number of classes.
 
-    The defaults are the network that this project's default model is narrowed from. The fields
+    The defaults are the network of this project's default model. The fields
     after ``decoder_separable`` exist so that networks trained elsewhere can be rebuilt exactly.
 
     Args:
@@ -34,7 +34,7 @@ class Architecture:
         aspp_rates: Atrous rates at output stride 16; they are scaled by 16 / output_stride
             (arXiv:1706.05587, section 4.1: doubled at stride 8).
         aspp_separable: Depthwise-separable ASPP.
-        low_channels: Channels of the reduced stride-4 tap; 0 leaves the decoder out (DeepLab V3).
+        low_channels: Channels of the reduced low-level features; 0 leaves the decoder out (DeepLab V3).
         decoder_channels: Channels of the decoder's convolutions.
         decoder_convs: Number of the decoder's 3x3 convolutions.
         decoder_separable: Depthwise-separable decoder.
@@ -52,7 +52,7 @@ class Architecture:
     encoder: str = "efficientnet_lite0"
     output_stride: int = 16
     aspp_channels: int = 128
-    aspp_rates: tuple[int, ...] = (6, 12, 18)
+    aspp_rates: tuple[float, ...] = (6, 12, 18)
     aspp_separable: bool = True
     low_channels: int = 48
     decoder_channels: int = 128

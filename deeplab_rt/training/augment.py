@@ -26,6 +26,8 @@ class AugmentOptions:
         frame: Height and width whose product is the network's pixel budget: scale 1 is a frame
             resized to so many pixels at its own aspect.
         scale: Least and greatest scale relative to that, drawn log-uniformly.
+        cover: Least share of the sample's sides that the image has to cover: what lies outside of
+            it teaches nothing. The scale is raised for it.
         rotation: Greatest rotation in degrees.
         stretch: Greatest relative change of the aspect ratio.
         squeeze: Share of the samples that are squeezed some way towards the aspect of ``frame``,
@@ -37,6 +39,7 @@ class AugmentOptions:
     crops: tuple[tuple[int, int], ...] = ((384, 512),)
     frame: tuple[int, int] = (480, 640)
     scale: tuple[float, float] = (0.5, 2.0)
+    cover: float = 0.0
     rotation: float = 3.0
     stretch: float = 0.1
     squeeze: float = 0.0
@@ -71,8 +74,7 @@ def warp(
         aspect *= (options.frame[1] / options.frame[0] / aspect) ** rng.uniform(0, 1)
     frame_w, frame_h = np.sqrt(budget * aspect), np.sqrt(budget / aspect)
     scale = float(np.exp(rng.uniform(np.log(options.scale[0]), np.log(options.scale[1]))))
-    # A crop may overlap the image's edge by a tenth, no more: borders teach nothing.
-    scale = max(scale, 0.9 * max(crop_w / frame_w, crop_h / frame_h))
+    scale = max(scale, options.cover * max(crop_w / frame_w, crop_h / frame_h))
     stretch = 1 + rng.uniform(-options.stretch, options.stretch)
     sx = frame_w / width * scale * stretch
     sy = frame_h / height * scale / stretch

@@ -21,14 +21,14 @@ Decoded = tuple[bytes, bytes, Bytes]
 Decoder = Callable[[bytes, bytes, Mapping[str, Any]], Decoded]
 
 
-class Undecodable(ValueError):
+class DamagedFileError(ValueError):
     """A file of the source is damaged."""
 
 
 def _decode(content: bytes, flags: int) -> Bytes:
     image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     if image is None:
-        raise Undecodable("not an image")
+        raise DamagedFileError("not an image")
     return image.astype(np.uint8, copy=False)
 
 

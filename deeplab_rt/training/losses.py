@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from deeplab_rt.training.data import IGNORE
 
 
-def union_log_probabilities(log_probabilities: Tensor, class_ids: Sequence[Sequence[int]]) -> Tensor:
+def union_log_probabilities(
+    log_probabilities: Tensor, class_ids: Sequence[Sequence[int]]
+) -> Tensor:
     """The log-probability of each union: the logarithm of the sum over its members.
 
     Args:

@@ -55,9 +55,9 @@ class Confusion:
         """Share of the valid pixels that are right."""
         return float(np.diag(self.counts).sum() / max(int(self.counts.sum()), 1))
 
-    def binary(self, members: Sequence[int]) -> dict[str, float]:
+    def binary(self, groups: Sequence[int]) -> dict[str, float]:
         """Precision, recall and IoU of a set of groups seen as one (drivable, objects)."""
-        inside = np.isin(np.arange(len(self.names)), members)
+        inside = np.isin(np.arange(len(self.names)), groups)
         hit = float(self.counts[np.ix_(inside, np.append(inside, False))].sum())
         predicted = float(self.counts[:, :-1][:, inside].sum())
         actual = float(self.counts[inside].sum())
@@ -74,10 +74,12 @@ class Confusion:
             n: None if np.isnan(v) else round(v, 4)
             for n, v in zip(self.names, self.iou().tolist(), strict=True)
         }
+        miou = self.mean_iou()
         return {
-            "miou": round(self.mean_iou(), 4),
+            "miou": None if np.isnan(miou) else round(miou, 4),
             "pixel_accuracy": round(self.pixel_accuracy(), 4),
             "iou": iou,
+            "without_truth": self.without_truth(),
         }
 
 
@@ -86,7 +88,7 @@ class BoundaryScore:
 
     Args:
         tolerance: Distance in pixels up to which a boundary pixel is matched; the paper takes
-            0.75 % of the picture's diagonal, which is 4.5 pixels at 480x360.
+            0.75 % of the image's diagonal, which is 4.5 pixels at 480x360.
     """
 
     def __init__(self, tolerance: float = 4.5) -> None:
@@ -114,7 +116,7 @@ class BoundaryScore:
         predicted: NDArray[np.bool_],
         valid: NDArray[np.bool_],
     ) -> None:
-        """Score one picture [H, W]; boundaries that touch invalid pixels do not count."""
+        """Score one image [H, W]; boundaries that touch invalid pixels do not count."""
         near_void = cv2.dilate((~valid).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         theirs = self._edges(actual) & ~near_void
         ours = self._edges(predicted) & ~near_void
@@ -125,5 +127,5 @@ class BoundaryScore:
         self._scores.append(2 * precision * recall / total if total else 0.0)
 
     def mean(self) -> float:
-        """Mean F-score over the pictures that have a boundary; NaN where none has."""
+        """Mean F-score over the images that have a boundary; NaN where none has."""
         return float(np.mean(self._scores)) if self._scores else float("nan")

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from deeplab_rt.errors import DataError, DeeplabError
 from deeplab_rt.training.data import PREPARED, read_description, shipped_data_sets
-from deeplab_rt.training.decoders import DECODERS, Undecodable
+from deeplab_rt.training.decoders import DECODERS, DamagedFileError
 
 
 class GitTree:
@@ -203,7 +203,7 @@ def prepare(name: str, source: Path, output: Path, *, quiet: bool = False) -> di
                     image, label, values = decode(
                         contents[0], contents[1], entry.get("options", {})
                     )
-                except Undecodable:
+                except DamagedFileError:
                     record["undecodable"] += 1
                     continue
                 stem = item.name.replace("/", "_") if entry["decoder"] != "copy" else item.name

@@ -15,11 +15,13 @@ from deeplab_rt.errors import DataError
 from deeplab_rt.labels import LabelSet, load_label_set
 from deeplab_rt.network.model import Architecture
 from deeplab_rt.training.augment import AugmentOptions
+from deeplab_rt.training.cache import CachedDataset
 from deeplab_rt.training.data import Dataset, load_data_set
-from deeplab_rt.training.loop import CachedDataset, LoopOptions
+from deeplab_rt.training.schedule import LoopOptions
 
 Options = TypeVar("Options", AugmentOptions, LoopOptions)
 KEYS = (
+    "extends",
     "labels",
     "architecture",
     "input",
@@ -40,7 +42,7 @@ class Recipe:
         labels: The taxonomy.
         architecture: The network.
         size: Height and width of the network's input.
-        init: "imagenet", "random", or the path of a checkpoint to start from.
+        init: "imagenet", "random", a model's name, or the path of a checkpoint to start from.
         teacher: Name or directory of a model to learn soft labels from; empty for none.
         augment: See :class:`AugmentOptions`.
         loop: See :class:`LoopOptions`.
@@ -100,15 +102,8 @@ def _options(kind: type[Options], values: Mapping[str, Any], where: str) -> Opti
     return kind(**{key: _frozen(value) for key, value in values.items()})
 
 
-def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Read a shipped recipe by name, or a YAML file by path.
-
-    Args:
-        overrides: Loop options that replace the file's.
-
-    Raises:
-        DataError: The file is missing or malformed; the message names the key.
-    """
+def _read(name: str | Path) -> dict[str, Any]:
+    """A recipe's mapping, filled from the one that it extends; its own values win."""
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         folder = resources.files("deeplab_rt.training") / "recipes"
@@ -127,7 +122,35 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise DataError(f"recipe {name}: not a YAML file: {error}") from error
-    if not isinstance(data, dict) or "data" not in data:
+    if not isinstance(data, dict):
+        raise DataError(f"recipe {name}: expected a mapping with some of {', '.join(KEYS)}")
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    base = str(base)
+    if base.endswith((".yaml", ".yml")):
+        base = str(path.parent / base)
+    if base in (str(name), str(path)):
+        raise DataError(f"recipe {name}: extends itself")
+    merged = _read(base)
+    for key, value in data.items():
+        inherited = merged.get(key)
+        both = isinstance(value, dict) and isinstance(inherited, dict)
+        merged[key] = inherited | value if both else value  # type: ignore[operator]
+    return merged
+
+
+def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a shipped recipe by name, or a YAML file by path.
+
+    Args:
+        overrides: Loop options that replace the file's.
+
+    Raises:
+        DataError: The file is missing or malformed; the message names the key.
+    """
+    data = _read(name)
+    if "data" not in data:
         raise DataError(
             f"recipe {name}: expected a mapping with some of {', '.join(KEYS)}; data is a must"
         )

@@ -8,21 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
-from torch import Tensor
 
-from deeplab_rt.errors import DataError
-from deeplab_rt.network.checkpoints import (
-    describe,
-    load_checkpoint,
-    load_matching,
-    read_state,
-    save_checkpoint,
-)
+from deeplab_rt.errors import DataError, ModelError
+from deeplab_rt.models import load_model
+from deeplab_rt.network.checkpoints import describe, load_matching, save_checkpoint
 from deeplab_rt.network.encoders import load_imagenet_lite0
-from deeplab_rt.network.model import ArchitectureError, DeepLab
-from deeplab_rt.network.pruning import narrow
+from deeplab_rt.network.model import DeepLab
 from deeplab_rt.training.distillation import Teacher
 from deeplab_rt.training.loop import Trainer
 from deeplab_rt.training.recipe import Recipe, load_recipe
@@ -31,7 +23,7 @@ TEACHER_SCALE = 1.3
 """How much larger the teacher sees a sample: the default's weights gain 1.4 points of mIoU by it."""
 
 LICENCE = (
-    "The weights follow the terms of the pictures they learned from (training_data), apart from the "
+    "The weights follow the terms of the data they learned from (training_data), apart from the "
     "licence of the code."
 )
 
@@ -71,12 +63,20 @@ def train(
             f"{output} has no epoch_NNNN.pt to resume from; leave --resume out to start"
         )
 
+    path = output / "model.safetensors"
+    start = None
+    if resume is not None:
+        start = epochs[-1] if resume == "newest" else Path(resume)
+        if path.is_file() and resume == "newest" and _is_finished(start, recipe):
+            print(f"{output}: the run is finished, nothing to do (its weights: {path})")
+            return path
+
     torch.manual_seed(recipe.loop.seed)
     # The network's own threads fill the cores.
     cv2.setNumThreads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = DeepLab(recipe.architecture, len(recipe.labels))
-    if resume is None:
+    if start is None:
         if recipe.init == "imagenet":
             if recipe.architecture.encoder != "efficientnet_lite0":
                 raise DataError(
@@ -85,7 +85,7 @@ def train(
                 )
             load_imagenet_lite0(model.encoder)
         elif recipe.init != "random":
-            print(_start_from(Path(recipe.init), model, recipe, data_root))
+            print(load_matching(model, initial_weights(recipe.init), recipe.labels))
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     datasets = recipe.datasets(data_root)
     for dataset in datasets:
@@ -93,7 +93,7 @@ def train(
             f"{dataset.data.name}: {len(dataset.data)} training images, {dataset.per_batch} a batch"
         )
     training_data = [
-        {"name": s.data.name, "pictures": len(s.data), "terms": s.data.licence} for s in datasets
+        {"name": s.data.name, "images": len(s.data), "terms": s.data.licence} for s in datasets
     ]
     extra = {"training_data": training_data, "licence": LICENCE}
     metadata = describe(model, recipe.labels, recipe.size, extra)
@@ -105,57 +105,53 @@ def train(
         output,
         recipe.augment,
         recipe.loop,
-        teacher=(
-            Teacher(recipe.teacher, recipe.labels, recipe.augment.crops[0], TEACHER_SCALE)
-            if recipe.teacher
-            else None
-        ),
+        teacher=(Teacher(recipe.teacher, recipe.labels, TEACHER_SCALE) if recipe.teacher else None),
         metadata=metadata,
         log=lambda line: print(line, flush=True),
     )
-    if resume is not None:
-        trainer.resume(epochs[-1] if resume == "newest" else Path(resume))
+    if start is not None:
+        trainer.resume(start)
     trainer.run()
-    path = output / "model.safetensors"
     save_checkpoint(path, trainer.averaged, metadata)
     plot_run(output)
     return path
 
 
-def _start_from(path: Path, model: DeepLab, recipe: Recipe, data_root: Path) -> str:
-    """Fill a network from a checkpoint; one of a wider encoder is narrowed. What was done, in words."""
-    if not path.is_file():
+def _is_finished(epoch: Path, recipe: Recipe) -> bool:
+    state = torch.load(epoch, map_location="cpu", weights_only=True, mmap=True)
+    return recipe.loop.progress(state["step"], state["elapsed"]) >= 1
+
+
+def initial_weights(init: str) -> Path:
+    """The file that a recipe's ``init`` names: a checkpoint's path, or a model's name or directory.
+
+    Raises:
+        DataError: There is none; the message says what was expected.
+    """
+    path = Path(init)
+    if path.is_file():
+        return path
+    try:
+        directory = load_model(init).directory
+    except ModelError as error:
         raise DataError(
-            f"recipe: init {path} does not exist; expected the weights of an earlier run (a shipped "
-            "recipe says of which), imagenet or random"
+            f"recipe: init {init!r} is neither a checkpoint nor a model ({error}); expected the path "
+            "of one, a model's name, imagenet or random"
+        ) from error
+    weights = directory / "model.safetensors"
+    if not weights.is_file():
+        raise DataError(
+            f"recipe: init {init!r}: {directory} has no model.safetensors to train from; expected a "
+            "model that ships it, or the weights of a run"
         )
-    _, metadata = read_state(path)
-    theirs = json.loads(metadata.get("architecture", "{}")).get("encoder")
-    if theirs not in (None, recipe.architecture.encoder):
-        try:
-            lost = narrow(load_checkpoint(path).model, model, _some_frames(recipe, data_root))
-            return f"{path}: narrowed, {max(lost):.0%} of a block's variance lost at most"
-        except ArchitectureError as error:
-            print(f"{path}: not narrowed: {error}")
-    return load_matching(model, path, recipe.labels)
-
-
-def _some_frames(recipe: Recipe, data_root: Path, count: int = 24) -> Tensor:
-    """Training pictures at the network's size, evenly spaced over each set: uint8 [N, H, W, 3]."""
-    height, width = recipe.size
-    frames = []
-    for data in recipe.training_sets(data_root):
-        for index in np.linspace(0, len(data) - 1, count // len(recipe.data)).astype(int):
-            image, _ = data.read(int(index))
-            frames.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
-    return torch.from_numpy(np.stack(frames))
+    return weights
 
 
 def plot_run(folder: Path) -> Path | None:
     """Draw ``run.png`` from a run's ``log.jsonl``: the loss, and the mIoU of every validation set.
 
     Returns:
-        The picture's path; None without Matplotlib.
+        The plot's path; None without Matplotlib.
     """
     try:
         from matplotlib.figure import Figure
@@ -165,12 +161,15 @@ def plot_run(folder: Path) -> Path | None:
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     steps = [record["step"] for record in records]
-    left.plot(steps, [record["loss"] for record in records])
+    # Markers: a run of one epoch is a point.
+    left.plot(steps, [record["loss"] for record in records], marker=".")
     left.set(xlabel="step", ylabel="loss")
     for name in records[0]["validation"]:
-        right.plot(steps, [record["validation"][name]["miou"] for record in records], label=name)
+        miou = [record["validation"][name]["miou"] for record in records]
+        right.plot(steps, miou, marker=".", label=name)
     right.set(xlabel="step", ylabel="validation mIoU, averaged weights")
-    right.legend()
+    if records[0]["validation"]:
+        right.legend()
     path = folder / "run.png"
     figure.savefig(path)
     return path

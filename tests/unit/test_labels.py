@@ -95,3 +95,75 @@ def test_malformed_files_are_named(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(LabelError, match="bad.yaml"):
         load_label_set(path)
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+    "deuteranopia": np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+    "tritanopia": np.array(
+        [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ]
+    ),
+}
+
+
+def cielab(rgb: np.ndarray, vision: np.ndarray) -> np.ndarray:
+    """What an eye sees of sRGB bytes [N, 3], in CIELAB."""
+    x = rgb / 255
+    linear = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ vision.T, 0, 1)
+    to_xyz = np.array(
+        [
+            [0.4124564, 0.3575761, 0.1804375],
+            [0.2126729, 0.7151522, 0.0721750],
+            [0.0193339, 0.1191920, 0.9503041],
+        ]
+    )
+    xyz = seen @ to_xyz.T / np.array([0.95047, 1, 1.08883])
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack(
+        [116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1
+    )
+
+
+def least_difference(colors: np.ndarray, vision: np.ndarray) -> float:
+    lab = cielab(colors, vision)
+    distances = np.linalg.norm(lab[:, None] - lab[None], axis=2)
+    return float(distances[np.triu_indices(len(colors), 1)].min())
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_colours_of_road13_can_be_told_apart(vision: str) -> None:
+    """Differences in CIELAB: 2 is just visible, camvid11's pole and fence have 3 to a red-blind eye."""
+    labels = load_label_set("road13")
+    colors = np.array([label.color for label in labels.labels], float)
+    assert least_difference(colors, VISION[vision]) > 18
+    movers = colors[[labels.index(n) for n in ("vehicle", "pedestrian", "bicyclist")]]
+    assert least_difference(movers, VISION[vision]) > 45
+    # Half transparent over a car of any grey, and over a red or a blue one.
+    for car in (*([g] * 3 for g in range(0, 256, 51)), [180, 20, 20], [20, 40, 160]):
+        assert least_difference((movers + np.array(car)) / 2, VISION[vision]) > 18
+
+
+def test_road13_keeps_the_ids_of_camvid11() -> None:
+    old, new = load_label_set("camvid11"), load_label_set("road13")
+    assert new.names == (*old.names, "terrain", "ego")
+    for group in ("drivable", "objects"):
+        assert new.group(group) == old.group(group)

@@ -61,7 +61,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "init": "random",
         "data": [{"set": str(folder / "pictures.yaml"), "root": ".", "per_batch": 4}],
         "validation": [{"set": str(folder / "pictures.yaml"), "root": "."}],
-        "augment": {"crop": [32, 64], "scale": [0.8, 1.2]},
+        "augment": {"crops": [[32, 64]], "scale": [0.8, 1.2]},
         "loop": {"steps": 6, "epoch_steps": 2, "learning_rate": 0.01, "ema": 0.5},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))

@@ -11,7 +11,13 @@ import yaml
 
 from deeplab_rt.errors import DataError
 from deeplab_rt.labels import load_label_set
-from deeplab_rt.training.data import IGNORE, load_data_set, shipped_data_sets
+from deeplab_rt.training.data import (
+    IGNORE,
+    PREPARED,
+    load_data_set,
+    read_description,
+    shipped_data_sets,
+)
 
 NAMES = ("road", "car", "person")
 DESCRIPTION = {
@@ -50,10 +56,10 @@ def describe(folder: Path, **changes: object) -> Path:
 def test_files_are_paired_and_values_mapped(folder: Path) -> None:
     data = load_data_set(folder / "mine.yaml", folder, "train", NAMES)
     assert len(data) == 4
-    assert data.members == ((0,), (1, 2))
+    assert data.class_ids == ((0,), (1, 2))
     assert data.names == ("road", "car|person")
-    assert not data.fine
-    assert data.group_of_class == {0: 0, 1: 1, 2: 1}
+    assert not data.is_one_to_one
+    assert data.group_of_class[:3].tolist() == [0, 1, 1]
     image, groups = data.read(3)
     assert image.shape == (6, 8, 3)
     assert image[3, 3, 0] > 140  # RGB: red comes first
@@ -108,7 +114,7 @@ def test_missing_descriptions_and_folders(tmp_path: Path) -> None:
         load_data_set("camvid", tmp_path, "train", load_label_set("camvid11").names)
 
 
-def test_bad_pictures(folder: Path) -> None:
+def test_bad_images(folder: Path) -> None:
     data = load_data_set(folder / "mine.yaml", folder, "train", NAMES)
     cv2.imwrite(str(data.labels[0]), np.zeros((6, 9), np.uint8))
     with pytest.raises(DataError, match="is 9x6 and its image 8x6"):
@@ -122,21 +128,52 @@ def test_bad_pictures(folder: Path) -> None:
 
 
 def test_overlapping_groups_cannot_be_measured(folder: Path) -> None:
-    values = {0: ["road", "car"], 7: ["car"]}
+    values = {0: ["road", "car"], 7: ["car", "person"]}
     data = load_data_set(describe(folder, values=values), folder, "train", NAMES)
     with pytest.raises(DataError, match="a class is in both"):
         _ = data.group_of_class
 
 
-@pytest.mark.parametrize("name", shipped_data_sets())
-def test_shipped_data_sets_partition_their_label_set(name: str, tmp_path: Path) -> None:
-    names = load_label_set("camvid11").names
-    import importlib.resources
+def test_a_union_that_contains_another_group_teaches_but_is_not_measured(folder: Path) -> None:
+    values = {0: ["road", "car"], 7: ["car"]}
+    data = load_data_set(describe(folder, values=values), folder, "train", NAMES)
+    assert data.class_ids == ((0, 1), (1,))
+    assert data.measured[:2].tolist() == [IGNORE, 1]
+    assert data.group_of_class[:3].tolist() == [IGNORE, 1, IGNORE]
 
-    text = (
-        importlib.resources.files("deeplab_rt.training") / "datasets" / f"{name}.yaml"
-    ).read_text()
-    content = yaml.safe_load(text)
+
+def test_values_of_the_same_classes_are_one_group(folder: Path) -> None:
+    values = {0: ["road"], 7: ["car"], 99: ["car"]}
+    data = load_data_set(describe(folder, values=values), folder, "train", NAMES)
+    assert data.names == ("road", "car")
+    assert set(data.read(0)[1][0].tolist()) == {1}
+
+
+def test_a_label_set_may_lack_optional_classes(folder: Path) -> None:
+    values = {0: ["road", "verge"], 7: ["verge"]}
+    data = load_data_set(
+        describe(folder, values=values, optional=["verge"]), folder, "train", NAMES
+    )
+    assert data.class_ids == ((0,),)
+    assert set(data.read(0)[1][1].tolist()) == {0, IGNORE}
+
+
+def test_a_few_images_of_a_set(folder: Path) -> None:
+    data = load_data_set(folder / "mine.yaml", folder, "train", NAMES)
+    assert [path.name for path in data.every(2).images] == ["0.jpg", "3.jpg"]
+    assert data.every(9) is data
+
+
+def test_prepared_files_are_not_left_out_again(folder: Path) -> None:
+    (folder / PREPARED).write_text('{"held_out_absent": true}')
+    assert len(load_data_set(folder / "mine.yaml", folder, "val", NAMES)) == 4
+
+
+@pytest.mark.parametrize("labels", ["camvid11", "road13"])
+@pytest.mark.parametrize("name", shipped_data_sets())
+def test_shipped_data_sets_fit_their_label_sets(name: str, labels: str, tmp_path: Path) -> None:
+    names = load_label_set(labels).names
+    content = read_description(name)
     for split in content["splits"].values():
         for kind in ("images", "labels"):
             (tmp_path / split[kind]).mkdir(parents=True, exist_ok=True)
@@ -144,4 +181,6 @@ def test_shipped_data_sets_partition_their_label_set(name: str, tmp_path: Path) 
             (tmp_path / split[kind] / f"x{suffix}").touch()
     for split in content["splits"]:
         data = load_data_set(name, tmp_path, split, names)
-        assert sorted(data.group_of_class) == list(range(len(names)))
+        measured = {int(g) for g in data.group_of_class if g != IGNORE}
+        assert measured == {int(g) for g in data.measured if g != IGNORE}
+        assert data.licence

@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from deeplab_rt.errors import CheckpointError, DataError
 from deeplab_rt.network.checkpoints import load_checkpoint
 from deeplab_rt.network.model import DeepLab
 from deeplab_rt.training import loop
-from deeplab_rt.training.loop import LoopOptions, make_batch, rate_at
+from deeplab_rt.training.cache import make_batch
+from deeplab_rt.training.precision import keep_slow_convs_float32
 from deeplab_rt.training.recipe import load_recipe
 from deeplab_rt.training.run import train
+from deeplab_rt.training.schedule import LoopOptions, rate_at
 
 
 def curve(folder: Path) -> list[dict[str, object]]:
@@ -42,7 +45,7 @@ def test_a_run_leaves_log_epochs_weights_and_plot(whole: Path) -> None:
     assert checkpoint.labels.names == ("sky", "road", "sign")
     assert checkpoint.size == (64, 96)
     assert checkpoint.extra["training_data"] == [
-        {"name": "pictures", "pictures": 3, "terms": "made by the tests"}
+        {"name": "pictures", "images": 3, "terms": "made by the tests"}
     ]
     assert (whole / "run.png").stat().st_size > 1000
 
@@ -111,6 +114,42 @@ def test_old_epochs_are_deleted(pictures: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("epoch_*")] == ["epoch_0003.pt"]
 
 
+def test_a_finished_run_has_nothing_to_resume(
+    whole: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
+    train(pictures / "recipe.yaml", whole, pictures, resume="newest")
+    assert "nothing to do" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in whole.iterdir()} == before
+
+
+def test_the_epoch_is_written_before_it_is_validated(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*args: object) -> None:
+        raise DataError("a label file is gone")
+
+    monkeypatch.setattr(loop, "validate", failing)
+    with pytest.raises(DataError, match="is gone"):
+        train(pictures / "recipe.yaml", tmp_path, pictures)
+    assert (tmp_path / "epoch_0001.pt").is_file()
+
+
+def test_validation_on_fewer_classes_than_the_network_has(pictures: Path, tmp_path: Path) -> None:
+    """As for 20 frames in which two classes are labelled."""
+    description = yaml.safe_load((pictures / "pictures.yaml").read_text())
+    description["values"] = {1: ["road"]}
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(description))
+    recipe = yaml.safe_load((pictures / "recipe.yaml").read_text())
+    recipe["labels"] = "road13"
+    for entry in (*recipe["data"], *recipe["validation"]):
+        entry["set"] = str(tmp_path / "one.yaml")
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    train(tmp_path / "recipe.yaml", tmp_path / "run", pictures, overrides={"steps": 2})
+    (record,) = curve(tmp_path / "run")
+    assert list(record["validation"]["pictures"]["iou"]) == ["road"]  # type: ignore[index]
+
+
 def test_what_cannot_be_resumed(whole: Path, pictures: Path, tmp_path: Path) -> None:
     recipe = pictures / "recipe.yaml"
     with pytest.raises(DataError, match="already holds a run; add --resume"):
@@ -139,9 +178,9 @@ def test_warm_start(whole: Path, pictures: Path, tmp_path: Path) -> None:
 
 def test_a_batch_is_a_function_of_seed_and_step(pictures: Path) -> None:
     recipe = load_recipe(pictures / "recipe.yaml")
-    sources = recipe.sources(pictures)
+    datasets = recipe.datasets(pictures)
     batches = [
-        make_batch(sources, recipe.augment, LoopOptions(seed=s), t)
+        make_batch(datasets, recipe.augment, LoopOptions(seed=s), t)
         for s, t in ((0, 5), (0, 5), (0, 6), (1, 5))
     ]
     assert batches[0][0].shape == (4, 32, 64, 3)
@@ -153,13 +192,13 @@ def test_a_batch_is_a_function_of_seed_and_step(pictures: Path) -> None:
 
 
 def test_rare_groups_draw_crops(pictures: Path) -> None:
-    (source,) = load_recipe(pictures / "recipe.yaml").sources(pictures)
-    assert [group for group, _ in source.rare] == [2]
+    (dataset,) = load_recipe(pictures / "recipe.yaml").datasets(pictures)
+    assert [group for group, _ in dataset.rare] == [2]
     options = load_recipe(pictures / "recipe.yaml").augment
     shares = [
         np.mean(
             [
-                (source.draw(options, share, np.random.default_rng(i))[1] == 2).any()
+                (dataset.draw(options, share, np.random.default_rng(i))[1] == 2).any()
                 for i in range(40)
             ]
         )
@@ -185,7 +224,7 @@ def test_depthwise_layers_in_float32_compute_the_same(pictures: Path) -> None:
     image = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
     with torch.no_grad():
         expected = model(image)
-        loop._float32_where_faster(model)
+        keep_slow_convs_float32(model)
         assert torch.equal(model(image), expected)
         with torch.autocast("cpu", torch.bfloat16):
             mixed = model(image).float()

@@ -21,7 +21,7 @@ def logits(seed: int = 0) -> torch.Tensor:
     return torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_unions_probability_is_the_sum_of_its_members() -> None:
+def test_a_unions_probability_is_the_sum_of_its_class_ids() -> None:
     log_p = logits().log_softmax(1)
     unions = union_log_probabilities(log_p, [[0, 2], [1], [3]]).exp()
     p = log_p.exp()
@@ -42,16 +42,16 @@ def test_single_classes_give_cross_entropy() -> None:
 
 def test_a_union_does_not_care_which_member() -> None:
     target = torch.zeros(1, 2, 2, dtype=torch.int64)
-    members = [[0, 1], [2], [3]]
+    class_ids = [[0, 1], [2], [3]]
     first, second = torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2)
     first[:, 0] = second[:, 1] = 9
     weights = torch.ones(3)
-    losses = [float(segmentation_loss(x, target, members, weights)) for x in (first, second)]
+    losses = [float(segmentation_loss(x, target, class_ids, weights)) for x in (first, second)]
     assert losses[0] == pytest.approx(losses[1])
     assert losses[0] < 0.01
     wrong = torch.zeros(1, 4, 2, 2)
     wrong[:, 2] = 9
-    assert float(segmentation_loss(wrong, target, members, weights)) > 5
+    assert float(segmentation_loss(wrong, target, class_ids, weights)) > 5
 
 
 def test_the_gradient_of_a_union_reaches_every_member() -> None:

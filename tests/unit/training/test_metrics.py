@@ -11,12 +11,12 @@ from deeplab_rt.training.data import IGNORE
 from deeplab_rt.training.metrics import BoundaryScore, Confusion
 
 
-def test_figures_of_a_small_picture() -> None:
+def test_figures_of_a_small_image() -> None:
     confusion = Confusion(["a", "b", "c"])
     actual = np.array([[0, 0, 0, 1], [1, 1, IGNORE, IGNORE]], np.uint8)
     predicted = np.array([[0, 0, 1, 1], [1, 0, 2, 0]], np.uint8)
     confusion.add(actual, predicted)
-    assert confusion.counts.tolist() == [[2, 1, 0], [1, 2, 0], [0, 0, 0]]
+    assert confusion.counts.tolist() == [[2, 1, 0, 0], [1, 2, 0, 0], [0, 0, 0, 0]]
     assert confusion.iou()[:2].tolist() == [0.5, 0.5]
     assert math.isnan(confusion.iou()[2])
     assert confusion.mean_iou() == 0.5
@@ -28,6 +28,21 @@ def test_figures_of_a_small_picture() -> None:
     }
     assert confusion.binary([0, 1]) == {"precision": 1.0, "recall": 1.0, "iou": 1.0}
     assert confusion.summary()["iou"] == {"a": 0.5, "b": 0.5, "c": None}
+    assert confusion.summary()["without_truth"] == ["c"]
+
+
+def test_a_prediction_of_no_group_is_a_miss() -> None:
+    confusion = Confusion(["a", "b"])
+    confusion.add(np.array([[0, 0, 1]], np.uint8), np.array([[0, IGNORE, 1]], np.uint8))
+    assert confusion.counts.tolist() == [[1, 0, 1], [0, 1, 0]]
+    assert confusion.iou().tolist() == [0.5, 1.0]
+    assert confusion.binary([0])["recall"] == 0.5
+
+
+def test_no_truth_at_all_is_no_figure() -> None:
+    confusion = Confusion(["a"])
+    confusion.add(np.full((2, 2), IGNORE, np.uint8), np.zeros((2, 2), np.uint8))
+    assert confusion.summary()["miou"] is None
 
 
 def test_iou_equals_sets() -> None:

@@ -38,7 +38,6 @@ NARROW = replace(BASE, aspp_channels=96, decoder_channels=96, decoder_convs=1)
 THIN = replace(
     BASE, aspp_channels=64, aspp_rates=(12,), low_channels=32, decoder_channels=64, decoder_convs=1
 )
-SLIM = replace(BASE, encoder="efficientnet_lite0_slim")
 BASE_32, NARROW_32, THIN_32 = (replace(a, output_stride=32) for a in (BASE, NARROW, THIN))
 
 Size = tuple[int, int]
@@ -59,10 +58,6 @@ ARRANGEMENTS: dict[str, tuple[Architecture, Size]] = {
     "lite0 /16, 128 channels, 448x320": (BASE, SMALL),
     "lite0 /16, 128 channels, 352x256": (BASE, LEAST),
     "lite0 /32, 96 channels, 1 decoder conv, 384x288": (NARROW_32, (288, 384)),
-    "slim /16, 128 channels, 640x480": (SLIM, LARGE),
-    "slim /16, 128 channels": (SLIM, DEFAULT),
-    "slim /16, 128 channels, 1 decoder conv": (replace(SLIM, decoder_convs=1), DEFAULT),
-    "slim /16, 128 channels, 352x256": (SLIM, LEAST),
     "mobilenet_v2 /16, 128 channels": (replace(BASE, encoder="mobilenet_v2"), DEFAULT),
     "mobilenet_v2 /32, 96 channels, 1 decoder conv": (
         replace(NARROW_32, encoder="mobilenet_v2"),
@@ -111,7 +106,7 @@ def train_briefly(
         "init": init,
     }
     # The crop keeps its share of the frame.
-    recipe["augment"]["crop"] = [round(side * 0.85 / 32) * 32 for side in size]
+    recipe["augment"]["crops"] = [[round(side * 0.85 / 32) * 32 for side in size]]
     slug = "".join(c if c.isalnum() else "_" for c in name)
     run = folder / slug
     path = folder / f"{slug}.yaml"

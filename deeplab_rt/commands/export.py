@@ -90,7 +90,6 @@ def add_parser(subparsers: Any) -> None:
         metavar="SET=FOLDER",
         help="validation data to fit the confidence's temperature on; labels stay the same",
     )
-    parser.add_argument("--fp16", action="store_true", help="write model.fp16.onnx too")
     parser.add_argument(
         "--round",
         action="store_true",
@@ -136,24 +135,22 @@ def run(args: argparse.Namespace) -> int:
         print(f"temperature {temperature:.3f}, folded into the last convolution")
         for name, (before, after) in errors.items():
             print(f"  {name}: expected calibration error {before:.2%}, then {after:.2%}")
-    model, checks = export_model(
+    model, check = export_model(
         checkpoint.model,
         labels,
         args.output,
         size,
         frames=frames,
-        fp16=args.fp16,
         rounded=args.round,
         extra=extra,
     )
     for note in checkpoint.notes:
         print(f"note: {note}")
-    for precision, check in checks.items():
-        print(
-            f"{model.file(precision)}: this network in ONNX against itself in torch: greatest "
-            f"difference {check['max_error']:.1e} of the greatest logit, same winner in "
-            f"{check['agreement']:.3%} of cells"
-        )
+    print(
+        f"{model.file('fp32')}: this network in ONNX against itself in torch: greatest difference "
+        f"{check['max_error']:.1e} of the greatest logit, same winner in {check['agreement']:.3%} of "
+        "cells"
+    )
     if args.reference is not None:
         found = compare_with_reference(model.file("fp32"), args.reference, args.reference_image)
         print(

@@ -77,17 +77,14 @@ def fold_batchnorm(model: DeepLab) -> DeepLab:
     return folded
 
 
-def export_onnx(model: DeepLab, path: Path, size: tuple[int, int], *, half: bool = False) -> None:
+def export_onnx(model: DeepLab, path: Path, size: tuple[int, int]) -> None:
     """Write one ONNX file with a dynamic batch and dynamic multiples of the output stride.
 
     Args:
         model: The network; it is left as it is.
         size: Height and width it is traced at.
-        half: float16 weights, arithmetic and logits; the image stays uint8.
     """
     folded = fold_batchnorm(model)
-    if half:
-        folded = folded.half()
     stride = model.architecture.output_stride
     dims = {
         0: torch.export.Dim("batch", min=1, max=64),
@@ -172,10 +169,9 @@ def export_model(
     size: tuple[int, int],
     *,
     frames: NDArray[np.uint8] | None = None,
-    fp16: bool = False,
     rounded: bool = False,
     extra: Mapping[str, Any] | None = None,
-) -> tuple[Model, dict[str, dict[str, float]]]:
+) -> tuple[Model, dict[str, float]]:
     """Write a model directory: ``model.onnx``, ``model.safetensors`` and the manifest.
 
     Args:
@@ -184,13 +180,12 @@ def export_model(
         directory: Made if need be; files in it are replaced.
         size: Height and width of the network's input.
         frames: uint8 [N, H, W, 3] RGB to check with; None takes synthetic ones.
-        fp16: Whether to write the typed ``model.fp16.onnx`` too.
         rounded: Whether to round the exported weights to float16's precision (they stay float32):
             the file then compresses to little more than half.
         extra: More keys of the manifest (training data, licence).
 
     Returns:
-        The model as read back, and what :func:`verify_onnx` found per precision.
+        The model as read back, and what :func:`verify_onnx` found.
 
     Raises:
         ModelError: The size does not fit, or the exported file does not equal torch.
@@ -203,14 +198,8 @@ def export_model(
     network = fold_batchnorm(model)
     if rounded:
         round_weights(network)
-    files = {"fp32": {"path": "model.onnx"}}
     export_onnx(network, directory / "model.onnx", size)
-    checks = {"fp32": verify_onnx(directory / "model.onnx", network, frames)}
-    if fp16:
-        files["fp16"] = {"path": "model.fp16.onnx"}
-        export_onnx(network, directory / "model.fp16.onnx", size, half=True)
-        # float16 has 11 significant bits: what is checked is that nothing overflowed.
-        checks["fp16"] = verify_onnx(directory / "model.fp16.onnx", network, frames, tolerance=0.1)
+    check = verify_onnx(directory / "model.onnx", network, frames)
     weights = directory / "model.safetensors"
     save_checkpoint(weights, model, describe(model, labels, size, extra), dtype=torch.float16)
     manifest = {
@@ -218,13 +207,13 @@ def export_model(
         "architecture": model.architecture.to_dict(),
         "labels": labels.to_list(),
         "input": {"height": size[0], "width": size[1]},
-        "files": files,
+        "files": {"fp32": {"path": "model.onnx"}},
         "weights": {"path": weights.name, "sha256": sha256_of(weights)},
         "cpu_precision": "fp32",
         "cost": {"parameters": parameter_count(model), "macs": macs(model, size)},
         **(extra or {}),
     }
-    return write_manifest(directory, manifest), checks
+    return write_manifest(directory, manifest), check
 
 
 def compare_with_reference(path: Path, reference: Path, frame: Path) -> dict[str, float]:

@@ -3,7 +3,7 @@
 Needs, in an environment of its own: torch, torchvision, segmentation_models_pytorch, timm,
 mmengine, mmcv-lite, mmsegmentation, and a clone of VainF/DeepLabV3Plus-Pytorch.
 
-    python tests/network/make_references.py --vainf CLONE
+    python tests/unit/network/make_references.py --vainf CLONE
 """
 
 from __future__ import annotations
@@ -53,16 +53,21 @@ def make_vainf(clone: str) -> None:
 def make_smp() -> None:
     import segmentation_models_pytorch
 
-    for encoder in (
-        "mobilenet_v2",
-        "resnet50",
-        "timm-tf_efficientnet_lite0",
-        "timm-tf_efficientnet_lite2",
+    for encoder, stride in (
+        ("mobilenet_v2", 16),
+        ("mobilenet_v2", 8),
+        ("resnet18", 16),
+        ("resnet34", 16),
+        ("resnet50", 16),
+        ("resnet50", 8),
+        ("timm-tf_efficientnet_lite0", 16),
+        ("timm-tf_efficientnet_lite2", 16),
     ):
         model = segmentation_models_pytorch.DeepLabV3Plus(
-            encoder, encoder_weights=None, classes=CLASSES
+            encoder, encoder_weights=None, classes=CLASSES, encoder_output_stride=stride
         )
-        save(f"smp_{encoder}", model, model.segmentation_head[0])
+        name = f"smp_{encoder}" + ("_os8" if stride == 8 else "")
+        save(name, model, model.segmentation_head[0])
 
 
 def make_torchvision() -> None:

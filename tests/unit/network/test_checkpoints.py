@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from deeplab_rt.errors import CheckpointError
-from deeplab_rt.labels import load_label_set
+from deeplab_rt.labels import LabelSet, load_label_set
 from deeplab_rt.network.checkpoints import (
     FORMATS,
     describe,
@@ -22,7 +22,7 @@ from deeplab_rt.network.checkpoints import (
     read_state,
     save_checkpoint,
 )
-from deeplab_rt.network.model import DeepLab
+from deeplab_rt.network.model import Architecture, DeepLab
 from tests.unit.network.reference_weights import reference_image, reference_state
 from tests.unit.network.tiny import TINY
 
@@ -47,7 +47,8 @@ def write(tmp_path: Path, state: dict[str, torch.Tensor]) -> Path:
 @pytest.mark.parametrize("name", sorted(path.stem for path in DATA.glob("*.npz")))
 def test_logits_equal_those_of_the_project_itself(name: str, tmp_path: Path) -> None:
     state, expected = reference(name)
-    checkpoint = load_checkpoint(write(tmp_path, state))
+    stride = 8 if name.endswith("_os8") else None  # which the weights do not tell
+    checkpoint = load_checkpoint(write(tmp_path, state), stride)
     # The references were normalised in the way of torchvision, whatever the encoder.
     with torch.no_grad():
         actual = checkpoint.model(torch.from_numpy(reference_image())[None])
@@ -71,6 +72,71 @@ def test_the_output_stride_scales_the_rates(tmp_path: Path) -> None:
     state, _ = reference("vainf_mobilenet")
     model = load_checkpoint(write(tmp_path, state), output_stride=8).model
     assert model.architecture.rates() == [12, 24, 36]
+    # smp keeps its own at every stride.
+    state, _ = reference("smp_resnet18")
+    for stride in (8, 16):
+        model = load_checkpoint(write(tmp_path, state), stride).model
+        assert model.architecture.rates() == [12, 24, 36]
+
+
+def test_rates_can_be_given(tmp_path: Path) -> None:
+    state, _ = reference("smp_resnet18")
+    path = write(tmp_path, state)
+    for stride in (8, 16):
+        model = load_checkpoint(path, stride, (6, 12, 18)).model
+        assert model.architecture.rates() == [6, 12, 18]
+        assert Architecture.from_dict(model.architecture.to_dict()) == model.architecture
+    with pytest.raises(CheckpointError, match="2 atrous rates; expected 3, as in 12,24,36"):
+        load_checkpoint(path, None, (6, 12))
+
+
+def test_one_channel_becomes_two_classes(tmp_path: Path) -> None:
+    state, _ = reference("smp_resnet18")
+    for key in ("segmentation_head.0.weight", "segmentation_head.0.bias"):
+        state[key] = state[key][:1]
+    checkpoint = load_checkpoint(write(tmp_path, state))
+    assert checkpoint.model.classes == 2
+    assert any("sigmoid" in note for note in checkpoint.notes)
+    with torch.no_grad():
+        logits = checkpoint.model(torch.from_numpy(reference_image())[None])
+    assert not logits[:, 0].any()
+    threshold = logits[:, 1].sigmoid() > 0.5
+    assert torch.equal(logits.argmax(1).bool(), threshold)
+    assert 0 < int(threshold.sum()) < threshold.numel()
+
+
+def test_files_of_vainfs_main_are_read(tmp_path: Path) -> None:
+    """Its save_ckpt: numbers of NumPy beside the weights."""
+    state, _ = reference("vainf_mobilenet")
+    path = tmp_path / "best.pth"
+    content = {
+        "cur_itrs": 30000,
+        "model_state": state,
+        "optimizer_state": {"state": {}, "param_groups": [{"lr": 0.1}]},
+        "scheduler_state": {"last_epoch": 3},
+        "best_score": np.float64(0.71),
+    }
+    torch.save(content, path)
+    assert load_checkpoint(path).source == "VainF/DeepLabV3Plus-Pytorch"
+
+
+def test_a_new_class_starts_from_the_mean_and_known_ones_keep_their_rows(tmp_path: Path) -> None:
+    labels = load_label_set("camvid11")
+    model = DeepLab(TINY, len(labels))
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, model, describe(model, labels, (64, 96)))
+    mine = LabelSet.from_list(
+        [
+            {"id": 1, "name": "crate", "color": [1, 2, 3], "groups": []},
+            {"id": 2, "name": "road", "color": [4, 5, 6], "groups": ["drivable"]},
+        ]
+    )
+    tuned = DeepLab(TINY, 2)
+    assert "1 of 2 classes by name, new: crate" in load_matching(tuned, path, mine)
+    theirs, ours = model.classifier.weight, tuned.classifier.weight
+    assert isinstance(theirs, torch.Tensor) and isinstance(ours, torch.Tensor)
+    assert torch.equal(ours[1], theirs[labels.index("road")])
+    assert torch.allclose(ours[0], theirs.mean(0))
 
 
 def test_own_checkpoint_round_trip(tmp_path: Path) -> None:
@@ -171,8 +237,8 @@ def test_broken_files_are_refused(name: str, tmp_path: Path) -> None:
         read_state(path)
 
 
-def test_resnets_without_bottlenecks_are_refused(tmp_path: Path) -> None:
+def test_unknown_resnets_are_refused(tmp_path: Path) -> None:
     state, _ = reference("torchvision_resnet50")
     state = {key: value for key, value in state.items() if "layer3.5" not in key}
-    with pytest.raises(CheckpointError, match="expected ResNet-50 or ResNet-101"):
+    with pytest.raises(CheckpointError, match="expected ResNet-18, 34, 50 or 101"):
         load_checkpoint(write(tmp_path, state))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
+    from deeplab_rt.streams.sources import open_source
     from deeplab_rt.training.calibration import draw_reliability
     from deeplab_rt.training.evaluation import draw_confusion, draw_images
     from deeplab_rt.training.measure import measure, record
@@ -90,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         size=args.size,
         data=[data_argument(text) for text in args.data],
         split=args.split,
-        sequences=args.sequence,
+        sequences=[(path.name, partial(open_source, path)) for path in args.sequence],
         limit=args.limit,
     )
     if args.output is not None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,15 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplab_rt.errors import CheckpointError, ModelError
+from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.models import Model, check_input_size, load_model, write_atomically, write_manifest
 from deeplab_rt.segmenter import Segmenter
-from deeplab_rt.streams.sources import open_source
 from deeplab_rt.training.card import METRICS, read_metrics, write_card
 from deeplab_rt.training.data import load_data_set
 from deeplab_rt.training.evaluation import Evaluation, Predictor, evaluate
 from deeplab_rt.training.sequence import measure_flicker
 from deeplab_rt.training.validation import input_shape, predict_with_confidence
+
+FrameSequence = tuple[str, Callable[[], AbstractContextManager[Iterable[Frame]]]]
+"""A sequence's name, and what opens its frames."""
 
 HOW = (
     "labels at each image's own size, network input of the image's aspect, single scale, no "
@@ -182,7 +185,7 @@ def measure(
     size: tuple[int, int] | None,
     data: Sequence[tuple[str, Path]],
     split: str,
-    sequences: Sequence[Path] = (),
+    sequences: Sequence[FrameSequence] = (),
     limit: int | None = None,
 ) -> Measured:
     """Evaluate a checkpoint by torch, or a model's precisions on a backend.
@@ -196,7 +199,7 @@ def measure(
             at the aspect of each image.
         data: Pairs of a data set (:func:`load_data_set`) and its folder.
         split: Which split of each.
-        sequences: Videos or folders of frames in order, whose flicker is counted.
+        sequences: Frames in order, whose flicker is counted: a name, and what opens them.
         limit: So many images of each data set, evenly spaced; None takes all.
     """
     runners: list[Callable[[], Any]]
@@ -217,19 +220,18 @@ def measure(
                 data_set = load_data_set(description, folder, split, labels.names)
                 data_set = data_set.every(limit or len(data_set))
                 measured.evaluations[data_set.name, name] = evaluate(predictor, data_set, labels)
-            for path in sequences:
-                measured.sequences.append(
-                    {
-                        "sequence": path.name,
-                        "runner": name,
-                        **_flicker(path, predictor, labels),
-                    }
-                )
+            for sequence, open_frames in sequences:
+                flicker = _flicker(open_frames, predictor, labels)
+                measured.sequences.append({"sequence": sequence, "runner": name, **flicker})
     return measured
 
 
-def _flicker(path: Path, predictor: Predictor, labels: LabelSet) -> dict[str, Any]:
-    with open_source(path) as source:
+def _flicker(
+    open_frames: Callable[[], AbstractContextManager[Iterable[Frame]]],
+    predictor: Predictor,
+    labels: LabelSet,
+) -> dict[str, Any]:
+    with open_frames() as source:
         frames = (
             frame.image if frame.channels == "rgb" else np.ascontiguousarray(frame.image[..., ::-1])
             for frame in source

@@ -18,8 +18,9 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deeplab_rt.errors import DataError, ModelError
+from deeplab_rt.files import sha256_of
 from deeplab_rt.labels import LabelSet
-from deeplab_rt.models import Model, check_input_size, sha256_of, write_manifest
+from deeplab_rt.models import Model, check_input_size, write_manifest
 from deeplab_rt.network.checkpoints import describe, save_checkpoint
 from deeplab_rt.network.model import DeepLab
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplab_rt.errors import CheckpointError, ModelError
+from deeplab_rt.files import write_atomically
 from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
-from deeplab_rt.models import Model, check_input_size, load_model, write_atomically, write_manifest
+from deeplab_rt.models import Model, check_input_size, load_model, write_manifest
 from deeplab_rt.segmenter import Segmenter
 from deeplab_rt.training.card import METRICS, read_metrics, write_card
 from deeplab_rt.training.data import load_data_set

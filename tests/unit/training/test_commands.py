@@ -13,7 +13,8 @@ import torch
 import yaml
 
 from deeplab_rt.commands import main
-from deeplab_rt.models import load_model, sha256_of
+from deeplab_rt.files import sha256_of
+from deeplab_rt.models import load_model
 from deeplab_rt.network.checkpoints import load_checkpoint
 
 

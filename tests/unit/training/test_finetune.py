@@ -71,7 +71,7 @@ def recipe(folder: Path, init: str) -> Path:
         "data": [{"set": str(folder / "mine.yaml"), "root": ".", "per_batch": 4}],
         "validation": [{"set": str(folder / "mine.yaml"), "root": "."}],
         "augment": {"crops": [[160, 224]], "scale": [0.8, 1.6]},
-        "loop": {"steps": 24, "epoch_steps": 24, "learning_rate": 2e-3, "ema": 0.8},
+        "loop": {"steps": 50, "epoch_steps": 50, "learning_rate": 4e-3, "ema": 0.8},
     }
     path = folder / f"{init}.yaml"
     path.write_text(yaml.safe_dump(content))

@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq
 
-.PHONY: demo test test-gpu test-jazzy lint clean help
+.PHONY: demo test test-unit test-ros test-gpu test-jazzy lint clean help
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -16,6 +16,12 @@ demo: $(VENV)/.run ## a camera publishes a drive over ROS 2, the node segments i
 
 test: $(VENV)/.test ## every test
 	$(BIN)/python -m pytest $(ARGS)
+
+test-unit: $(VENV)/.test ## the tests that start no process: about a minute
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+test-ros: $(VENV)/.test ## the tests of the nodes, over ROS 2 Kilted
+	$(BIN)/python -m pytest tests/ros $(ARGS)
 
 test-gpu: $(VENV)/.test ## the tests that need an NVIDIA GPU with TensorRT; prints a table of stage times
 	$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -72,10 +73,8 @@ PIECES = st.sampled_from(
 @given(st.one_of(st.lists(PIECES, max_size=40).map("".join), st.text(max_size=200)))
 @settings(max_examples=500, deadline=None)
 def test_any_text_is_read_or_refused(text: str) -> None:
-    try:
+    with suppress(yaml.YAMLError):
         parse_yaml(text)
-    except yaml.YAMLError:
-        pass
 
 
 def fifo(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.fuzz import networks, recordings, texts
+from tests.fuzz import networks, node, recordings, texts
 from tests.fuzz.pool import Runner
 
 
@@ -36,6 +36,9 @@ KINDS = {
         Kind("checkpoints", "checkpoints", networks.checkpoint, len(networks.CHECKPOINTS)),
         Kind("manifests", "manifests", texts.manifest, 300),
         Kind("labels", "label sets", texts.label_set, 300),
+        Kind("messages", f"bad messages, {node.BATCH} each", node.messages, 5000 // node.BATCH),
+        Kind("parameters", "parameter requests", node.parameters, 1241),
+        Kind("transitions", "transition requests", node.transitions, 500),
         Kind("recipes", "recipes", texts.recipe, 300),
     )
 }

@@ -31,8 +31,10 @@ CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 # frames bounds what a killed process loses.
 _ENCODER = {"preset": "superfast", "crf": "23", "x264-params": "bframes=0:subme=0:weightp=0"}
 _KEY_FRAMES = 60
-_FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
-_CLUSTERED = {"cluster_time_limit": "1000", "flush_packets": "1"}  # milliseconds, of Matroska
+# Every frame is a fragment (a cluster, in Matroska) of its own while the file is written: a process that
+# is killed loses what the encoder holds, a few frames, and not a second or more.
+_FRAGMENTED = {"movflags": "frag_every_frame+empty_moov+default_base_moof", "flush_packets": "1"}
+_CLUSTERED = {"cluster_time_limit": "1", "flush_packets": "1"}  # milliseconds
 # OpenCV makes BT.601 planes of limited range, whatever the size; untagged, players guess BT.709 for
 # large videos and show other colours.
 _BT601, _BT709, _LIMITED = 6, 1, 1

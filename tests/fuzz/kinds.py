@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.fuzz import networks, node, recordings, texts
+from tests.fuzz import kills, networks, node, recordings, texts
 from tests.fuzz.pool import Runner
 
 
@@ -39,6 +39,7 @@ KINDS = {
         Kind("messages", f"bad messages, {node.BATCH} each", node.messages, 5000 // node.BATCH),
         Kind("parameters", "parameter requests", node.parameters, 1241),
         Kind("transitions", "transition requests", node.transitions, 500),
+        Kind("kills", "kill -9 of a writer", kills.kill, len(kills.OUTPUTS) * kills.MOMENTS),
         Kind("recipes", "recipes", texts.recipe, 300),
     )
 }

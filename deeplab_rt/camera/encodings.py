@@ -11,7 +11,6 @@ Humble names (``yuv422``, ``yuv422_yuy2``) and their newer ones (``uyvy``, ``yuy
 from __future__ import annotations
 
 import operator
-import struct
 from array import array
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from deeplab_rt.camera.image_files import check_image_file, decode_image_file
 from deeplab_rt.camera.image_range import ImageRange
 from deeplab_rt.errors import FrameError
 from deeplab_rt.frame import MAX_PIXELS, Channels, Frame, check_size
@@ -95,7 +95,7 @@ def check_message(msg: Any, max_pixels: int = MAX_PIXELS) -> None:
     if hasattr(msg, "encoding"):
         _check_image(msg, max_pixels)
     else:
-        _check_compressed(msg, max_pixels)
+        check_image_file(bytes(_bytes(msg.data)), max_pixels)
 
 
 def decode_message(msg: Any, camera: str = "", image_range: ImageRange = ALL_16_BITS) -> Frame:
@@ -188,45 +188,19 @@ def _check_image(msg: Any, max_pixels: int) -> tuple[_Encoding, tuple[int, int, 
 
 
 def decode_compressed(msg: Any, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Channels]:
-    """The picture of a ``sensor_msgs/CompressedImage``: JPEG or PNG, told by its first bytes.
+    """The image of a ``sensor_msgs/CompressedImage``: JPEG, PNG, BMP, WebP, TIFF, GIF or PNM.
 
-    ``format`` is not looked at: drivers fill it in many ways. The size is read from the header
-    before anything is decoded, and a picture that is cut off is refused, not half shown.
+    ``format`` is not looked at: drivers fill it in many ways, and the first bytes tell. The size is
+    read from the header before anything is decoded, and an image that is cut off is refused, not
+    half shown.
 
     Returns:
         uint8 [H, W, 3] and ``bgr``.
 
     Raises:
-        FrameError: neither JPEG nor PNG, too large, cut off or corrupt.
+        FrameError: of none of these formats, too large, cut off or corrupt.
     """
-    data, kind, size = _check_compressed(msg, max_pixels)
-    # Without IGNORE_ORIENTATION an EXIF tag would turn the picture away from its CameraInfo.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise FrameError(f"{kind} image cannot be decoded: {_brief(error)}") from None
-    if image is None or image.shape[:2] != size:
-        raise FrameError(f"{kind} image of {len(data)} bytes is corrupt")
-    return image, "bgr"
-
-
-def _check_compressed(msg: Any, max_pixels: int) -> tuple[bytes, str, tuple[int, int]]:
-    """Bytes, kind and (height, width) of a picture whose header is sound."""
-    data = bytes(_bytes(msg.data))
-    if data.startswith(b"\xff\xd8\xff"):
-        kind, size = "JPEG", _jpeg_size(data)
-    elif data.startswith(b"\x89PNG\r\n\x1a\n"):
-        kind, size = "PNG", _png_size(data)
-    else:
-        raise FrameError(
-            f"compressed image of format {_brief(msg.format)} ({len(data)} bytes) is neither JPEG "
-            "nor PNG"
-        )
-    if size is None:
-        raise FrameError(f"{kind} image of {len(data)} bytes is cut off or corrupt")
-    check_size(*size, max_pixels)
-    return data, kind, size
+    return decode_image_file(bytes(_bytes(msg.data)), max_pixels), "bgr"
 
 
 def describe_image(msg: Any, image: np.ndarray, encoding: str) -> None:
@@ -274,33 +248,3 @@ def _brief(value: object) -> str:
     """A field's content for a log line, however long or strange it is."""
     text = repr(value) if isinstance(value, str) else " ".join(str(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _png_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) of a PNG that has its last chunk, else None."""
-    if len(data) < 45 or data[12:16] != b"IHDR" or b"IEND" not in data[-64:]:
-        return None
-    width, height = struct.unpack(">II", data[16:24])
-    return height, width
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) of a JPEG that has its end marker, else None. ITU T.81, annex B."""
-    position, size = 2, None
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker, length = (
-            data[position + 1],
-            int.from_bytes(data[position + 2 : position + 4], "big"),
-        )
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            if position + 9 > len(data):
-                return None
-            size = struct.unpack(">HH", data[position + 5 : position + 9])
-        elif marker == 0xDA:  # start of scan; within it every 0xFF is escaped, so an end is an end
-            complete = data.find(b"\xff\xd9", position) >= 0
-            return (size[0], size[1]) if complete and size is not None else None
-        position += 2 + length
-    return None

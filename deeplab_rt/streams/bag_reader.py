@@ -296,7 +296,10 @@ class BagImages(Recording):
                 packets = stream.decode(bytes(content.data), encoding, origin, key)
                 yield from self._finished(message.channel.topic, packets)
                 return
-            image, channels = (decode_image if kind == IMAGE else decode_compressed)(content)
+            if kind == IMAGE:
+                image, channels = decode_image(content, image_range=self._options.image_range)
+            else:
+                image, channels = decode_compressed(content)
             check_image_size(image)
         except FrameError as error:
             if wanted:

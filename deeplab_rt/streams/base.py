@@ -9,6 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from deeplab_rt.camera.encodings import ALL_16_BITS
+from deeplab_rt.camera.image_range import ImageRange
 from deeplab_rt.errors import StreamError
 from deeplab_rt.frame import Frame, check_size
 from deeplab_rt.masks import Masks
@@ -88,6 +90,7 @@ class ReadOptions:
         selection: which frames.
         raw: whether frames of a bag carry the messages around them (:class:`~.records.BagFrame`).
         unpack_bytes: the largest message or chunk that is decompressed.
+        image_range: how images of 16 bits a sample in a bag become 8.
     """
 
     topics: tuple[str, ...] = ()
@@ -95,6 +98,7 @@ class ReadOptions:
     selection: Selection = Selection()
     raw: bool = False
     unpack_bytes: int = 1 << 29
+    image_range: ImageRange = ALL_16_BITS
 
 
 class Recording:

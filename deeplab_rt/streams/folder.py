@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-import cv2
 import numpy as np
 
-from deeplab_rt.camera.encodings import decode_compressed
+from deeplab_rt.camera.image_files import decode_image_file
 from deeplab_rt.errors import FrameError, StreamError
 from deeplab_rt.frame import Frame
 from deeplab_rt.streams.base import Recording, Selection, check_image_size, natural_key
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
+_FILE_BYTES = 1 << 29  # of one image; an 8K frame of 16 bits a sample has 200 MB
 NOMINAL_FPS = 30.0  # images carry no time; they are stamped as if filmed at this rate
 
 
@@ -69,29 +70,20 @@ class ImageFolder(Recording):
             yield Frame(image, index, stamp_ns, name=file.stem)
 
 
-class _Encoded(NamedTuple):
-    """A file as ``decode_compressed`` takes it."""
-
-    data: bytes
-    format: str
-
-
 def _read(file: Path) -> np.ndarray:
     """uint8 [H, W, 3] BGR, as the pixels lie in the file (an EXIF orientation is not applied).
 
     Raises:
-        FrameError: it cannot be decoded, is cut off, or is too large.
+        FrameError: it is no image, cut off, or too large.
         OSError: it cannot be read.
     """
-    data = file.read_bytes()
-    if file.suffix.lower() in (".jpg", ".jpeg", ".png"):
-        return decode_compressed(_Encoded(data, file.suffix))[0]
-    try:
-        image = cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        )
-    except cv2.error as error:
-        raise FrameError(f"cannot be decoded: {' '.join(str(error).split())}") from None
-    if image is None:
-        raise FrameError(f"{len(data)} bytes that OpenCV cannot decode")
-    return image
+    # Without waiting for the writer of a pipe that has an image's name.
+    handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise FrameError("is a pipe, a device or a folder; expected a file")
+    with os.fdopen(handle, "rb") as stream:
+        data = stream.read(_FILE_BYTES + 1)
+    if len(data) > _FILE_BYTES:
+        raise FrameError(f"is larger than {_FILE_BYTES >> 20} MB")
+    return decode_image_file(data)

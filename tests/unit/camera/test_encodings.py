@@ -191,9 +191,9 @@ def test_compressed_image_cut_off_anywhere(extension: str) -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (b"", r"\(0 bytes\) is neither JPEG nor PNG"),
-        (b"BM" + bytes(100), "neither JPEG nor PNG"),
-        (bytes(12) + b"\x89PNG\r\n\x1a\n", "neither JPEG nor PNG"),  # compressedDepth
+        (b"", r"\(0 bytes\) is of none of the formats JPEG, PNG"),
+        (b"BM" + bytes(100), "of none of the formats JPEG"),
+        (bytes(12) + b"\x89PNG\r\n\x1a\n", "of none of the formats JPEG"),  # compressedDepth
         (b"\xff\xd8\xff\xe0" + bytes(200), "cut off or corrupt"),
     ],
 )

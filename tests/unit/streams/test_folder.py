@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from deeplab_rt.errors import StreamError
+from deeplab_rt.streams.base import Selection
 from deeplab_rt.streams.folder import ImageFolder
 from tests.unit.streams.media import number_of, numbered
 
@@ -72,3 +74,26 @@ def test_real_frames(camvid_val: Path) -> None:
     with ImageFolder(camvid_val / "images") as source:
         shapes = {frame.image.shape for frame in source}
     assert shapes == {(360, 480, 3)} and source.total == 101 and source.dropped == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_what_is_no_file_is_skipped_and_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").mkdir()
+    (tmp_path / "c.png").symlink_to("/dev/zero")
+    cv2.imwrite(str(tmp_path / "d.png"), numbered(1))
+    with ImageFolder(tmp_path) as source:
+        assert [frame.name for frame in source] == ["d"]
+    assert source.dropped == 3
+    assert all("a pipe, a device or a folder" in warning for warning in source.warnings)
+
+
+def test_a_span_and_every_second_image(tmp_path: Path) -> None:
+    for index in range(10):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), numbered(index))
+    selection = Selection(start_s=0.1, stop_s=0.3, every=2)
+    with ImageFolder(tmp_path, selection) as source:
+        frames = list(source)
+    assert source.total == 3
+    assert [(f.index, f.name) for f in frames] == [(0, "3"), (2, "5"), (4, "7")]
+    assert frames[0].stamp_ns == 100_000_000

@@ -73,6 +73,8 @@ TRAIN = [
 ]
 # Recordings by the hundred on a cluster, docs/replay.md.
 FLEET = ["ray>=2.10"]
+# HTML reports of recordings, docs/replay.md.
+REPORT = ["jinja2>=3.1", "matplotlib>=3.5"]
 TEST = [
     "pytest>=7",
     "hypothesis>=6",
@@ -81,6 +83,7 @@ TEST = [
     "psutil>=5.9",
     "selenium>=4.20",
     *FLEET,
+    *REPORT,
     *RTX,
 ]
 DEV = [*TEST, "mypy>=1.13", "ruff>=0.8", "types-PyYAML"]
@@ -102,6 +105,7 @@ setup(
             "training/*/*.yaml",
             "backends/tensorrt/*.cu",
             "streams/page/static/*",
+            "streams/report/templates/*",
             "data/street/*",
         ]
     },
@@ -114,6 +118,7 @@ setup(
         "ros-jazzy": ROS_JAZZY,
         **GPU,
         "fleet": FLEET,
+        "report": REPORT,
         "train": TRAIN,
         "test": TEST,
         "dev": DEV,

@@ -83,6 +83,12 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         help="video of the frames with their labels; with --out-dir without a name",
     )
     group.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="an HTML page for each input and an index over all pages in DIR",
+    )
+    group.add_argument(
         "--alpha",
         type=argument(parse_weight),
         default=0.5,
@@ -201,8 +207,8 @@ def _check_usage(args: argparse.Namespace) -> None:
             args.usage_error(f"--{option} takes no name beside --out-dir, which gives it one")
         if not many and value is True:
             args.usage_error(f"--{option} needs a name, or --out-dir DIR")
-    if many and args.no_bag and not args.masks and not args.overlay:
-        args.usage_error("--no-bag leaves nothing to write; add --masks or --overlay")
+    if many and args.no_bag and not (args.masks or args.overlay or args.report):
+        args.usage_error("--no-bag leaves nothing to write; add --masks, --overlay or --report")
 
 
 def settings_of(args: argparse.Namespace, kinds: tuple[str, ...]) -> ReplaySettings:
@@ -220,7 +226,7 @@ def settings_of(args: argparse.Namespace, kinds: tuple[str, ...]) -> ReplaySetti
         read=ReadOptions(
             tuple(args.topic), args.all_topics, Selection(args.begin, args.end, args.every)
         ),
-        confidence=args.confidence,
+        confidence=args.confidence or "report" in kinds,  # it shows the least confident frames
         color=args.color,
         with_input=args.with_input,
         style=OverlayStyle(args.alpha, args.only, args.contours, args.side_by_side),
@@ -230,7 +236,7 @@ def settings_of(args: argparse.Namespace, kinds: tuple[str, ...]) -> ReplaySetti
 def _run_one(args: argparse.Namespace) -> int:
     """Replay inputs into the outputs that were named, one after the other."""
     from deeplab_rt.streams.batch.run import open_segmenter
-    from deeplab_rt.streams.outputs import check_outputs
+    from deeplab_rt.streams.outputs import check_outputs, make_folder
     from deeplab_rt.streams.progress import Progress
     from deeplab_rt.streams.recordings import open_recordings
     from deeplab_rt.streams.replay import replay, summary
@@ -241,7 +247,10 @@ def _run_one(args: argparse.Namespace) -> int:
         for kind, path in (("bag", args.output), ("masks", args.masks), ("overlay", args.overlay))
         if path is not None
     }
-    if not outputs:
+    if args.report is not None:
+        outputs["report"] = args.report / f"{Path(args.input[0]).resolve().stem}.html"
+        make_folder(args.report)
+    elif not outputs:
         outputs["bag"] = Path(f"{Path(args.input[0]).resolve().stem}_masks")
     check_outputs(args.input, outputs)
     settings = settings_of(args, tuple(outputs))
@@ -249,7 +258,7 @@ def _run_one(args: argparse.Namespace) -> int:
         open_recordings(args.input, settings, args.offset_stamps) as source,
         open_segmenter(settings) as segmenter,
     ):
-        sinks = open_sinks(outputs, segmenter.labels, settings, source, args.overwrite)
+        sinks = open_sinks(outputs, segmenter, settings, source, args.overwrite)
         progress = Progress(source)
         try:
             stats, interrupted = replay(source, segmenter, sinks, on_frame=progress)
@@ -257,6 +266,7 @@ def _run_one(args: argparse.Namespace) -> int:
             progress.close()
         result = summary(stats, segmenter, outputs)
         result["warnings"] = [*result["warnings"], *warnings_of(sinks)]
+    _write_index(args)
     report(result, args.json, "replay")
     return 130 if interrupted else 0
 
@@ -265,17 +275,20 @@ def _run_many(args: argparse.Namespace) -> int:
     """Replay every input into outputs of its own in ``--out-dir``."""
     from deeplab_rt.streams.batch.inputs import expand_inputs, plan_jobs, shard_of
     from deeplab_rt.streams.batch.run import run_batch
-    from deeplab_rt.streams.outputs import writing
+    from deeplab_rt.streams.outputs import make_folder
 
     wanted = {"bag": not args.no_bag, "masks": args.masks, "overlay": args.overlay}
+    wanted["report"] = args.report is not None
     settings = settings_of(args, tuple(kind for kind, given in wanted.items() if given))
-    jobs = plan_jobs(expand_inputs(args.input, args.list), args.out_dir)
+    jobs = plan_jobs(expand_inputs(args.input, args.list), args.out_dir, args.report)
     jobs = shard_of(jobs, *args.shard)
-    with writing(args.out_dir):
-        args.out_dir.mkdir(parents=True, exist_ok=True)
+    for folder in (args.out_dir, args.report):
+        if folder is not None:
+            make_folder(folder)
     with redirect_stdout(sys.stderr):  # where Ray prints that a worker was killed
         results = _results(args, jobs, settings)
         summary = run_batch(results, len(jobs), args.keep_going, _print_result)
+    _write_index(args)
     if args.json:
         print(json.dumps(summary.to_dict()))
     else:
@@ -285,6 +298,13 @@ def _run_many(args: argparse.Namespace) -> int:
         )
         print(f"{summary.total} recordings: {counts}; in {args.out_dir}")
     return summary.exit_code
+
+
+def _write_index(args: argparse.Namespace) -> None:
+    if args.report is not None:
+        from deeplab_rt.streams.report.page import write_index
+
+        write_index(args.report)
 
 
 def _results(args: argparse.Namespace, jobs: list[Job], settings: ReplaySettings) -> Any:

@@ -165,6 +165,16 @@ def keep_partial(path: Path) -> Path:
     return path
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        StreamError: it cannot be made.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 def check_new(path: Path, overwrite: bool) -> None:
     """Refuse an output that exists, unless it may be replaced.
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from deeplab_rt.errors import StreamError
 from deeplab_rt.labels import LabelSet
+from deeplab_rt.segmenter import Segmenter
 from deeplab_rt.streams.bag_reader import BagImages
 from deeplab_rt.streams.bag_writer import BagSink
 from deeplab_rt.streams.base import FrameSource, MaskSink
 from deeplab_rt.streams.overlay_video import OverlayVideo
 from deeplab_rt.streams.png import PngSink, check_names
+from deeplab_rt.streams.report.sink import ReportSink, about_run
 from deeplab_rt.streams.settings import ReplaySettings
 from deeplab_rt.streams.video import VideoFile
 
@@ -41,7 +43,7 @@ class InputBagSink(BagSink):
 
 def open_sinks(
     paths: Mapping[str, Path],
-    labels: LabelSet,
+    segmenter: Segmenter,
     settings: ReplaySettings,
     source: FrameSource,
     overwrite: bool = False,
@@ -50,7 +52,7 @@ def open_sinks(
 
     Args:
         paths: kind of output (see :data:`~deeplab_rt.streams.settings.KINDS`) -> path.
-        labels: of the masks.
+        segmenter: of the masks.
         settings: what is written, and how.
         source: of the frames to come.
         overwrite: whether outputs that exist are replaced.
@@ -58,6 +60,7 @@ def open_sinks(
     Raises:
         StreamError: an output exists and may not be replaced, or cannot be written.
     """
+    labels = segmenter.labels
     sinks: dict[str, MaskSink] = {}
     if "bag" in paths:
         sinks["bag"] = InputBagSink(paths["bag"], labels, overwrite, settings.with_input, source)
@@ -74,6 +77,9 @@ def open_sinks(
         sinks["overlay"] = OverlayVideo(
             paths["overlay"], labels, overwrite, settings.style, source.fps, sound
         )
+    if "report" in paths:
+        about = about_run(segmenter, settings)
+        sinks["report"] = ReportSink(paths["report"], labels, source, about, overwrite)
     return sinks
 
 

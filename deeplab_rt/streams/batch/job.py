@@ -142,7 +142,7 @@ def _run(
             segmenter = ResumedSegmenter(segmenter, made)
         begun.write(job.work / _BEGUN)
         paths = {kind: job.work / _FILES[kind] for kind in settings.kinds}
-        sinks = open_sinks(paths, segmenter.labels, settings, source, overwrite=True)
+        sinks = open_sinks(paths, segmenter, settings, source, overwrite=True)
         on_frame = on_source(source) if on_source is not None else None
         stats, interrupted = replay(source, segmenter, sinks, on_frame=on_frame)
         result = summary(stats, segmenter, targets)

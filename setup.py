@@ -76,7 +76,9 @@ FLEET = ["ray>=2.10"]
 # HTML reports of recordings, docs/replay.md.
 REPORT = ["jinja2>=3.1", "matplotlib>=3.5"]
 TEST = [
-    "pytest>=7",
+    "pytest>=7.4",
+    "pytest-rerunfailures>=14",
+    "pytest-timeout>=2.3",
     "hypothesis>=6",
     "onnx>=1.16",
     "onnxruntime>=1.18",

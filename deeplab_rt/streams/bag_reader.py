@@ -115,6 +115,8 @@ class BagImages(Recording):
         self._parts: list[BagFile] = []
         self._unpacked: list[Path] = []
         self._told = 0
+        self._counts: dict[str, int] = {}  # of the chosen topics
+        self._early: Counter[str] = Counter()  # lost before they were chosen
         self._index = 0  # of the next frame
         self._streams: dict[str, VideoPackets[_Origin]] = {}
         self._infos: dict[str, Any] = {}  # topic of a camera_info -> the newest message
@@ -131,6 +133,7 @@ class BagImages(Recording):
                     counts[channel.topic] = (channel.type, before + count)
             self.topics = _choose(path, counts, named, self._options.all_topics)
             self._counts = {name: counts[name][1] for name in self.topics}
+            self.dropped += sum(self._early[name] for name in self.topics)
             for name in self.topics:
                 self._check_encoding(name)
             self._info_topics = _info_topics(self.topics, self._parts)
@@ -193,7 +196,9 @@ class BagImages(Recording):
 
     def lose(self, topic: str, count: int | None, text: str) -> None:
         """Count frames that are lost; their places in the order stay empty."""
-        if topic in self._counts:
+        if not self._counts:
+            self._early[topic] += count or 0
+        elif topic in self._counts:
             self.dropped += count or 0
             self._index += count or 0
         self.warn(text)

@@ -159,8 +159,9 @@ class McapFile:
             reason = walked.broken or "its index does not fit its content"
             report.warn(f"{self._path}: damaged ({reason}); it was searched from the front")
         for offset, chunk in summary.chunks.items():
-            # Beyond the place where the walk could not go on, the summary is all there is.
-            if walked.broken and offset >= walked.end:
+            # What the walk passed over, after a record whose length is damaged.
+            head = self._at(offset, 9)
+            if head == _RECORD.pack(Opcode.CHUNK, max(chunk.length - 9, 0)):
                 walked.chunks.setdefault(offset, chunk)
         walked.channels = {**summary.channels, **walked.channels}
         walked.schemas = {**summary.schemas, **walked.schemas}

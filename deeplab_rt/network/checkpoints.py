@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from deeplab_rt.errors import CheckpointError
+from deeplab_rt.errors import CheckpointError, LabelError
+from deeplab_rt.field_checks import shown
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.network.encoders import LITE_SCALES, Stage, lite_stages
-from deeplab_rt.network.model import Architecture, DeepLab
+from deeplab_rt.network.model import Architecture, ArchitectureError, DeepLab
 
 State = Mapping[str, Tensor]
 
@@ -148,10 +149,12 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             "Where you trust it, save its state dict by itself: torch.save(torch.load(FILE, "
             "weights_only=False)['state_dict'], NEW)"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # damaged bytes make torch's unpickler raise nearly anything
         raise CheckpointError(_unreadable(path, error)) from error
     if isinstance(content, dict):
         metadata = content.get("metadata", {})
+        if not (isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values())):
+            metadata = {}  # another project's
         for key in ("ema", "state_dict", "model_state", "model"):
             if isinstance(content.get(key), dict):
                 content = content[key]
@@ -170,7 +173,8 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    reason = str(error).split(". ")[0].splitlines()[0]
+    lines = str(error).split(". ")[0].splitlines()
+    reason = lines[0] if lines else "it ends too early"
     return f"{path} cannot be read ({reason}); expected safetensors or a file of torch.save"
 
 
@@ -192,13 +196,10 @@ def load_checkpoint(
     """
     state, metadata = read_state(path)
     if "architecture" in metadata:
-        architecture = Architecture.from_dict(json.loads(metadata["architecture"]))
-        labels = LabelSet.from_list(json.loads(metadata["labels"]), source=str(path))
-        height, width = json.loads(metadata["input"])
+        architecture, labels, size, extra = _parse_metadata(path, metadata)
         model = DeepLab(architecture, len(labels))
         _fill(model, state, str(path))
-        extra = json.loads(metadata.get("extra", "{}"))
-        return Checkpoint(model, labels, (height, width), extra, "deeplab_rt")
+        return Checkpoint(model, labels, size, extra, "deeplab_rt")
     for recognise in FORMATS:
         mapping = recognise(state)
         if mapping is not None:
@@ -212,6 +213,36 @@ def load_checkpoint(
         "(mobilenet_v2, resnet18 to 101, timm-tf_efficientnet_lite0 to 4), MMSegmentation "
         "(r50, r101), or DeepLab V3 of torchvision (resnet50, resnet101)"
     )
+
+
+def _parse_metadata(
+    path: Path, metadata: Mapping[str, str]
+) -> tuple[Architecture, LabelSet, tuple[int, int], dict[str, Any]]:
+    """What :func:`describe` has written: architecture, labels, input size, extra.
+
+    Raises:
+        CheckpointError: It is malformed.
+    """
+    try:
+        content = {name: json.loads(text) for name, text in metadata.items()}
+        height, width = content["input"]
+        extra = content.get("extra", {})
+        if not (type(height) is type(width) is int and isinstance(extra, dict)):
+            raise ValueError("input has to be two whole numbers, extra a mapping")
+        labels = LabelSet.from_list(content["labels"], source=str(path))
+        return Architecture.from_dict(content["architecture"]), labels, (height, width), extra
+    except (
+        ArchitectureError,
+        LabelError,
+        KeyError,
+        ValueError,
+        TypeError,
+        RecursionError,
+    ) as error:
+        raise CheckpointError(
+            f"{path}: its metadata are malformed ({type(error).__name__}: {shown(str(error))}); "
+            "expected those of `deeplab_rt train`"
+        ) from error
 
 
 def _with_stride(

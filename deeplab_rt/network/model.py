@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,24 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_rt.errors import DeeplabError
+from deeplab_rt.field_checks import dataclass_from
 from deeplab_rt.network.aspp import ASPP
 from deeplab_rt.network.decoder import Decoder
 from deeplab_rt.network.encoders import ENCODERS, EncoderOptions
 from deeplab_rt.network.layers import conv_norm_act
+
+_RANGES = {
+    "aspp_channels": (1, 4096),
+    "aspp_rates": (1, 256),
+    "low_channels": (0, 4096),
+    "decoder_channels": (1, 4096),
+    "decoder_convs": (0, 8),
+    "project_kernel": (1, 7),
+    "encoder_eps": (0, 1),
+    "mean": (-1e6, 1e6),
+    "std": (1e-6, 1e6),
+}
+"""Least and greatest values of fields that a file may set: wider ones only cost memory."""
 
 
 class ArchitectureError(DeeplabError):
@@ -69,23 +84,13 @@ class Architecture:
     std: tuple[float, float, float] | None = None
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Architecture:
+    def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
         """Read the mapping that :meth:`to_dict` wrote.
 
         Raises:
-            ArchitectureError: A field is unknown.
+            ArchitectureError: A field is unknown, of another type, or out of its range.
         """
-        names = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(data) - names)
-        if unknown:
-            raise ArchitectureError(
-                f"architecture: unknown field {unknown[0]!r}; expected some of "
-                f"{', '.join(sorted(names))}"
-            )
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
-        }
-        return cls(**values)
+        return dataclass_from(cls, data, "architecture", ArchitectureError, _RANGES)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML or JSON; fields at their defaults after the common ones are

@@ -52,8 +52,15 @@ def test_a_recipe_extends_another(tmp_path: Path) -> None:
         ("a: [", "not a YAML file"),
         ("labels: camvid11", "data is a must"),
         ("data: []\nepochs: 3", "unknown key 'epochs'; expected some of extends"),
-        ("data: []\nloop: {rate: 1}", "loop has no option 'rate'; it has steps"),
-        ("data: []\naugment: {zoom: 1}", "augment has no option 'zoom'"),
+        ("data: []\nloop: {rate: 1}", "loop: unknown key 'rate'; it has steps"),
+        ("data: []\naugment: {zoom: 1}", "augment: unknown key 'zoom'"),
+        ("data: []\nloop: {steps: many}", "loop: steps is 'many'; expected a whole number"),
+        ("data: []\nloop: {learning_rate: .nan}", "learning_rate is nan; expected a number"),
+        ("data: []\ninput: {height: x}", "input: height is 'x'"),
+        ("data: []\nlabels: [camvid11]", "labels: expected text"),
+        ("data: 5", "data: expected a list"),
+        ("data: [{set: camvid}]", "expected the keys set and root"),
+        ("data: [{set: [camvid], root: x}]", r"set is \['camvid'\]; expected text"),
     ],
 )
 def test_malformed_recipes(text: str, message: str, tmp_path: Path) -> None:
@@ -66,7 +73,7 @@ def test_malformed_recipes(text: str, message: str, tmp_path: Path) -> None:
 def test_missing_recipes_and_keys(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'none' is unknown; expected one of deeplab_lite0"):
         load_recipe("none")
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(DataError, match="No such file"):
         load_recipe(tmp_path / "none.yaml")
     path = tmp_path / "recipe.yaml"
     path.write_text("data: [{set: camvid}]")

@@ -88,8 +88,12 @@ class CameraInputs:
         if others:
             return f" on {self._topic}: {', '.join(others)}"
         own = f"{self._node.get_fully_qualified_name()}/"
-        graph = self._node.get_topic_names_and_types()
-        similar = similar_topics(self._topic, [t for t in graph if not t[0].startswith(own)])
+        published = [
+            topic
+            for topic in self._node.get_topic_names_and_types()
+            if not topic[0].startswith(own) and self._node.count_publishers(topic[0])
+        ]
+        similar = similar_topics(self._topic, published)
         there = f"; image topics here: {', '.join(similar)}" if similar else ""
         return f" on {self._topic}: nobody publishes it{there}"
 

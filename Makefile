@@ -23,8 +23,8 @@ test-unit: $(VENV)/.test ## the tests that start no process: about a minute
 test-ros: $(VENV)/.test ## the tests of the nodes, over ROS 2 Kilted
 	$(BIN)/python -m pytest tests/ros $(ARGS)
 
-test-gpu: $(VENV)/.test ## the tests that need an NVIDIA GPU with TensorRT; prints a table of stage times
-	$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
+test-gpu: ## the tests that need an NVIDIA GPU with TensorRT, in an environment of their own; PLATFORM=jetpack6|jetpack7|cuda12|cuda13|tensorrt-rtx
+	$(PYTHON) tests/gpu/run.py $(if $(PLATFORM),--platform $(PLATFORM)) $(ARGS)
 
 test-jazzy: .venv-jazzy/.test ## the tests of the node once more, over ROS 2 Jazzy
 	.venv-jazzy/bin/python -m pytest tests/ros $(ARGS)
@@ -57,4 +57,4 @@ $(VENV)/.test: setup.py $(VENV)/bin/python
 	@touch $@
 
 clean: ## remove the virtual environment and what builds leave
-	rm -rf $(VENV) .venv-jazzy build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-gpu-* gpu-report.txt .venv-jazzy build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

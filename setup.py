@@ -57,7 +57,7 @@ RTX = ["tensorrt-rtx>=1.2", CUDA13, "nvidia-cuda-nvrtc>=13,<14", ONNX]
 GPU = {
     "cuda12": ["tensorrt-cu12>=10.3", CUDA12, "nvidia-cuda-nvrtc-cu12", ONNX],
     "cuda13": ["tensorrt-cu13>=10.13", CUDA13, "nvidia-cuda-nvrtc>=13,<14", ONNX],
-    "jetpack6": [CUDA12, ONNX],
+    "jetpack6": [CUDA12, ONNX, "numpy<2"],  # cv_bridge of ROS 2 Humble knows NumPy 1 alone
     "jetpack7": [CUDA13, ONNX],
     "tensorrt-rtx": RTX,
 }
@@ -88,6 +88,7 @@ TEST = [
     *REPORT,
     *RTX,
 ]
+GPU_TEST = ["pytest>=7", ONNX]  # what tests/gpu needs beside a GPU's extra
 DEV = [*TEST, "mypy>=1.13", "ruff>=0.8", "types-PyYAML"]
 
 setup(
@@ -123,6 +124,7 @@ setup(
         "report": REPORT,
         "train": TRAIN,
         "test": TEST,
+        "gpu-test": GPU_TEST,
         "dev": DEV,
     },
     entry_points={

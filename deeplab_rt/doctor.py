@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deeplab_rt import __version__
-from deeplab_rt.backends.tensorrt import engine_store
+from deeplab_rt.backends.tensorrt import engine_store, platforms
 from deeplab_rt.errors import DeeplabError
 from deeplab_rt.files import cache_dir
 from deeplab_rt.models import DEFAULT_MODEL, load_model, model_names
@@ -124,9 +124,20 @@ def _gpu() -> Iterator[Finding]:
         return
     memory = "shared with the CPU" if gpu.integrated else "of its own"
     major, minor = gpu.capability
-    text = f"{gpu.name} ({major}.{minor}), {gpu.memory / 2**30:.1f} GiB of memory {memory}"
+    board = f" on {gpu.board}" if gpu.board else ""
+    text = (
+        f"{gpu.name} ({major}.{minor}, {gpu.sms} SMs){board}, {gpu.memory / 2**30:.1f} GiB of memory "
+        f"{memory}"
+    )
     yield Finding("GPU", "ok", text)
     yield Finding("driver", "ok", "knows CUDA {}.{}".format(*gpu.cuda))
+    platform, why = platforms.guess(cuda=gpu.cuda[0])
+    if platform is None:
+        fix = "docs/install.md has the machines that are known"
+        yield Finding("GPU platform", "warning", why, fix)
+    else:
+        text = f"{platform}: `pip install '.[cpu,{platform}]'`, `make test-gpu PLATFORM={platform}`"
+        yield Finding("GPU platform", "ok", f"{text} ({why})")
 
 
 def _cuda_python() -> Iterator[Finding]:

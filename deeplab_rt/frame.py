@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from deeplab_rt.device_image import DeviceImage, is_on_a_device
 from deeplab_rt.errors import FrameError
 
 Channels = Literal["bgr", "rgb"]
@@ -55,7 +56,8 @@ class Frame:
     """One camera image with its moment and its origin.
 
     Attributes:
-        image: uint8 [H, W, 3], channels in the order that ``channels`` names; may be read-only.
+        image: uint8 [H, W, 3], channels in the order that ``channels`` names; may be read-only. Behind
+            :func:`as_frame` it may be a DeviceImage too, for a GPU backend alone.
         index: 0, 1, 2 ... the frame's place in its source; one that cannot be decoded keeps its own.
         stamp_ns: the camera's stamp in nanoseconds since the epoch of the source's clock.
         frame_id: the camera's coordinate frame; empty where the source has none.
@@ -84,9 +86,25 @@ class Frame:
         return self.image if self.channels == "bgr" else swap_red_and_blue(self.image)
 
 
-def as_frame(frame: Frame | np.ndarray, channels: Channels = "bgr") -> Frame:
-    """The frame itself, or a bare image [H, W, 3] of that channel order as one."""
-    return frame if isinstance(frame, Frame) else Frame(frame, channels=channels)
+def as_frame(
+    frame: Frame | np.ndarray | Any, channels: Channels = "bgr", stream: int | None = None
+) -> Frame:
+    """The frame itself, or a bare image [H, W, 3] of that channel order as one.
+
+    Args:
+        frame: a Frame, a NumPy array, or an image on a GPU: an object with
+            ``__cuda_array_interface__`` or ``__dlpack__``.
+        channels: of a bare image.
+        stream: handle of the CUDA stream in which an image on a GPU is written.
+
+    Raises:
+        FrameError: an image on a GPU is not uint8 [H, W, 3].
+    """
+    whole = frame if isinstance(frame, Frame) else Frame(frame, channels=channels)
+    if not isinstance(whole.image, np.ndarray) and is_on_a_device(whole.image):
+        image: Any = DeviceImage.of(whole.image, stream)
+        return replace(whole, image=image)
+    return whole
 
 
 def swap_red_and_blue(image: np.ndarray) -> np.ndarray:
@@ -102,6 +120,10 @@ def check_image_array(image: np.ndarray) -> None:
     Raises:
         FrameError: it is not uint8 [H, W, 3] with H, W >= 1, or its channel order is unknown.
     """
+    if not isinstance(image, (np.ndarray, DeviceImage)):
+        raise FrameError(
+            f"a frame of type {type(image).__name__}: expected a NumPy array uint8 [height, width, 3]"
+        )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise FrameError(
             f"a frame of shape {list(image.shape)} and type {image.dtype}: expected uint8 "

@@ -6,10 +6,11 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from deeplab_rt.backends.base import Backend, BackendInfo, MaskRequest
+from deeplab_rt.backends.base import Backend, BackendInfo, GpuOptions, MaskRequest
 from deeplab_rt.backends.choice import open_backend
 from deeplab_rt.errors import BackendError
 from deeplab_rt.frame import Channels, Frame, as_frame
@@ -41,6 +42,9 @@ class Segmenter:
         mask_size: MaskSize = "input",
         confidence: bool = False,
         max_batch: int = 1,
+        device: int = 0,
+        engine_file: str | Path | None = None,
+        allow_host_code: bool = False,
     ) -> None:
         """Load the model and compile it (or load it compiled).
 
@@ -48,19 +52,24 @@ class Segmenter:
             model: name, directory, or a loaded model.
             backend: ``auto``, ``cpu``, ``tensorrt``, or a backend that is open already.
             precision: ``auto``, ``fp32``, ``bf16`` (CPU), ``fp16`` (TensorRT), ``int8``.
-            input_size: (height, width) of the network's input; None for the model's own.
+            input_size: (height, width) of the network's input; None lets it follow each camera's
+                shape, with the model's number of pixels.
             drivable: names of the drivable classes; None for the model's own.
             objects: names of the object classes; None for the model's own.
             mask_size: ``input`` (masks of the frame's size) or ``network`` (of the network's input).
             confidence: whether to make the confidence mask.
-            max_batch: frames of several cameras to evaluate at once, where the backend gains from it.
+            max_batch: frames of several cameras to evaluate at once, on a GPU.
+            device: index of the GPU.
+            engine_file: a compiled TensorRT engine to load instead of the cache's.
+            allow_host_code: whether that engine may be a version-compatible one, which carries code
+                that runs on the CPU.
 
         Raises:
             ModelError: the model is missing, corrupt, or does not take the size or precision.
             LabelError: a class name is unknown.
             BackendError: no backend can run here; the message says what each one lacks. Or an
-                argument would be ignored: ``precision``, ``input_size`` or ``max_batch`` beside a
-                backend that is open already.
+                argument would be ignored: what a GPU alone takes with ``cpu``, or what is chosen at
+                opening beside a backend that is open already.
             ValueError: ``mask_size`` is neither ``input`` nor ``network``.
         """
         self.model = model if isinstance(model, Model) else load_model(model)
@@ -69,15 +78,16 @@ class Segmenter:
         self.confidence = confidence
         self.backend: Backend
         self.reason = "given by the caller"  # why this backend, in words
+        gpu = GpuOptions(device, Path(engine_file) if engine_file else None, allow_host_code)
         if isinstance(backend, str):
             self.backend, self.reason = open_backend(
-                self.model, backend, precision, input_size, max_batch
+                self.model, backend, precision, input_size, max_batch, gpu
             )
         else:
-            if (precision, input_size, max_batch) != ("auto", None, 1):
+            if (precision, input_size, max_batch, gpu) != ("auto", None, 1, GpuOptions()):
                 raise BackendError(
-                    "precision, input_size and max_batch belong to a backend that is yet to be opened; "
-                    "leave them out beside one that is open"
+                    "precision, input_size, max_batch, device, engine_file and allow_host_code belong "
+                    "to a backend that is yet to be opened; leave them out beside one that is open"
                 )
             self.backend = backend
 
@@ -87,21 +97,30 @@ class Segmenter:
 
     def request(self) -> MaskRequest:
         """What the next frames are asked for, from the present settings."""
-        size = self.info.input_size if self.mask_size == "network" else None
-        return MaskRequest(self.labels, size, self.confidence)
+        return MaskRequest(
+            self.labels, "network" if self.mask_size == "network" else None, self.confidence
+        )
 
-    def segment(self, frame: Frame | np.ndarray, channels: Channels = "bgr") -> Masks:
+    def segment(
+        self,
+        frame: Frame | np.ndarray | Any,
+        channels: Channels = "bgr",
+        stream: int | None = None,
+    ) -> Masks:
         """Masks of one frame, with its stage times; ``timings["total"]`` is the whole call in ms.
 
         Args:
-            frame: a Frame, or uint8 [H, W, 3] of any size.
+            frame: a Frame, or uint8 [H, W, 3] of any size; on a GPU too, as an object with
+                ``__cuda_array_interface__`` or ``__dlpack__`` in the memory of that GPU.
             channels: the order of a bare array's channels; a Frame names its own.
+            stream: handle of the CUDA stream in which such an image is written; None for what the
+                image says of itself. Later writes in that stream wait until the image was read.
 
         Raises:
             FrameError: the frame cannot be used; the next one may be fine.
             BackendError: the device failed.
         """
-        return self.segment_batch([as_frame(frame, channels)])[0]
+        return self.segment_batch([as_frame(frame, channels, stream)])[0]
 
     def segment_batch(
         self, frames: Sequence[Frame | np.ndarray], channels: Channels = "bgr"

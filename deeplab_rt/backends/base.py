@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from deeplab_rt.errors import FrameError
 from deeplab_rt.frame import Frame, Size, check_image_array
@@ -23,13 +24,33 @@ class MaskRequest:
 
     Attributes:
         labels: the label set with the groups that make the drivable and the object mask.
-        size: (height, width) of the masks in pixels, or None for each frame's own size.
+        size: (height, width) of the masks in pixels, None for each frame's own size, or ``network``
+            for that of the network's input, which may follow the frame's shape.
         confidence: whether to make the confidence mask too.
     """
 
     labels: LabelSet
-    size: Size | None = None
+    size: Size | Literal["network"] | None = None
     confidence: bool = False
+
+
+@dataclass(frozen=True)
+class GpuOptions:
+    """Which GPU and which engine; all of it means nothing on a CPU.
+
+    Attributes:
+        device: index of the GPU, as the driver counts them.
+        engine_file: an engine to load instead of the store's; its sidecar lies beside it.
+        allow_host_code: whether a version-compatible engine may be loaded: it carries code for the
+            CPU, which then runs with this process's rights.
+    """
+
+    device: int = 0
+    engine_file: Path | None = None
+    allow_host_code: bool = False
+
+
+ANY_GPU = GpuOptions()
 
 
 @dataclass(frozen=True)
@@ -40,7 +61,8 @@ class BackendInfo:
         name: ``openvino`` or ``tensorrt``.
         device: the device's own name, as its driver or /proc/cpuinfo gives it.
         precision: of the network's arithmetic: ``fp32``, ``bf16``, ``fp16``, ``int8``.
-        input_size: (height, width) of the network's input in pixels.
+        input_size: (height, width) of the network's input in pixels; where the input follows the
+            camera's shape, that of a frame of the model's own aspect ratio.
         version: of the inference library.
         details: anything else worth a line, by name.
     """

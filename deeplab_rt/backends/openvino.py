@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,13 +14,21 @@ import numpy as np
 
 from deeplab_rt.backends.base import BackendInfo, MaskRequest, check_frames
 from deeplab_rt.backends.channel_order import swap_channels
-from deeplab_rt.errors import BackendError, ModelError
-from deeplab_rt.files import cache_dir
+from deeplab_rt.backends.contract import check_logits, check_tensors
+from deeplab_rt.backends.openvino_cache import load_or_compile
+from deeplab_rt.device_image import DeviceImage
+from deeplab_rt.errors import BackendError, FrameError, ModelError
 from deeplab_rt.frame import Channels, Frame, Size
+from deeplab_rt.input_shape import nearest_shape, shape_for
 from deeplab_rt.masks import Masks
 from deeplab_rt.models import Model, check_input_size
 from deeplab_rt.options import CPU_PRECISIONS
 from deeplab_rt.upsample import masks_from_logits, warm_up
+
+LOG = logging.getLogger(__name__)
+
+MOST_SHAPES = 8  # of the network's input, each a compiled network
+MOST_SIZES = 1024  # of frames that are remembered
 
 
 class OpenVINOBackend:
@@ -27,7 +37,7 @@ class OpenVINOBackend:
     Frames are evaluated one after the other: on a CPU a batch gains nothing over single frames.
     Two may be in flight, so that one's masks are made while the next one is in the network. A frame
     is resized straight into the network's input whatever its channel order: BGR and RGB frames have
-    a compiled network each, the one for RGB from the first such frame on.
+    a compiled network each, and so has each shape of input; both are made at the first such frame.
     """
 
     max_batch = 1
@@ -40,19 +50,23 @@ class OpenVINOBackend:
         input_size: tuple[int, int] | None = None,
         threads: int | None = None,
     ) -> None:
-        """Compile the model for BGR frames; arguments and errors as :func:`compile_network`'s."""
-        self._compile: Callable[[Channels], Any] = lambda channels: compile_network(
-            model, precision, input_size, threads, channels
+        """Compile the model for BGR frames; arguments and errors as :func:`compile_network`'s.
+
+        Without ``input_size`` the network's input follows the shape of each camera's frames.
+        """
+        self._compile: Callable[[Size, Channels], Any] = lambda size, channels: compile_network(
+            model, precision, size, threads, channels
         )
-        compiled = self._compile("bgr")
-        self._compiled = {"bgr": compiled}
-        batch, height, width, _ = compiled.input(0).shape
-        self._input_size = Size(height, width)
-        self._slots = [_Slot((batch, height, width, 3)) for _ in range(self.depth)]
+        self._follow = input_size is None
+        self._input_size = check_input_size(input_size or model.input_size)
+        self._shapes: dict[Size, Size] = {}  # a frame's size -> the network's input for it
+        compiled = self._compile(self._input_size, "bgr")
+        self._compiled: dict[tuple[Size, str], Any] = {(self._input_size, "bgr"): compiled}
+        self._slots = [_Slot() for _ in range(self.depth)]
         self._free = deque(self._slots)
         self._busy: deque[_Slot] = deque()
         warm_up()
-        self._request(self._slots[0], "bgr").infer()
+        self._request(self._slots[0], self._input_size, "bgr").infer()
         self.info = BackendInfo(
             name="openvino",
             device=_cpu_name(),
@@ -62,6 +76,7 @@ class OpenVINOBackend:
             details={
                 "arithmetic": str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string()),
                 "threads": int(compiled.get_property("INFERENCE_NUM_THREADS")),
+                "input": "follows the frame's shape" if self._follow else "of one size",
             },
         )
 
@@ -70,30 +85,58 @@ class OpenVINOBackend:
         if not self._free:
             raise BackendError(f"{self.depth} frames are in flight already: collect first")
         frame = frames[0]
+        if isinstance(frame.image, DeviceImage):
+            raise FrameError(
+                "an image on a GPU, and the CPU is at work here: copy it to the host, or take "
+                "backend tensorrt"
+            )
         slot = self._free[0]
-        slot.infer = self._request(slot, frame.channels)
+        size = self._input_for(frame.size)
+        slot.infer = self._request(slot, size, frame.channels)
+        image = slot.batches[size][0]
         started = time.perf_counter()
-        if frame.size == self._input_size:
-            np.copyto(slot.image, frame.image)
+        if frame.size == size:
+            np.copyto(image, frame.image)
         else:
-            height, width = self._input_size
-            cv2.resize(frame.image, (width, height), dst=slot.image, interpolation=cv2.INTER_LINEAR)
+            height, width = size
+            cv2.resize(frame.image, (width, height), dst=image, interpolation=cv2.INTER_LINEAR)
         slot.request = request
-        slot.size = request.size or frame.size
+        slot.size = size if request.size == "network" else request.size or frame.size
         slot.preprocess_ms = 1e3 * (time.perf_counter() - started)
         slot.infer.start_async()
         self._busy.append(self._free.popleft())
 
-    def _request(self, slot: _Slot, channels: Channels) -> Any:
-        """The slot's evaluation of a network for that channel order, made when first asked for."""
-        if channels not in self._compiled:
-            self._compiled[channels] = self._compile(channels)
-        if channels not in slot.requests:
-            slot.requests[channels] = self._compiled[channels].create_infer_request()
-            slot.requests[channels].set_input_tensor(
-                _openvino().Tensor(slot.batch, shared_memory=True)
+    def _input_for(self, frame: Size) -> Size:
+        """The network's input for frames of a size; chosen once for each, and told."""
+        if not self._follow:
+            return self._input_size
+        if frame in self._shapes:
+            return self._shapes[frame]
+        best = shape_for(frame, self._input_size)
+        known = {size for size, _ in self._compiled}
+        if best not in known and len(known) >= MOST_SHAPES:
+            # Every shape is a compiled network: a folder of images of all shapes takes these.
+            best = nearest_shape(frame, known)
+        if best != self._input_size:
+            LOG.info("frames of %s: the network's input is %s", frame, best)
+        if len(self._shapes) >= MOST_SIZES:
+            self._shapes.clear()
+        self._shapes[frame] = best
+        return best
+
+    def _request(self, slot: _Slot, size: Size, channels: Channels) -> Any:
+        """The slot's evaluation of a network for that input, made when first asked for."""
+        key = size, channels
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(size, channels)
+        if size not in slot.batches:
+            slot.batches[size] = np.zeros((1, *size, 3), np.uint8)
+        if key not in slot.requests:
+            slot.requests[key] = self._compiled[key].create_infer_request()
+            slot.requests[key].set_input_tensor(
+                _openvino().Tensor(slot.batches[size], shared_memory=True)
             )
-        return slot.requests[channels]
+        return slot.requests[key]
 
     def collect(self) -> list[Masks]:
         if not self._busy:
@@ -126,15 +169,14 @@ class OpenVINOBackend:
 
 
 class _Slot:
-    """The buffers of one frame in flight; the network reads and writes them in place."""
+    """The buffers of one frame in flight; the networks read and write them in place."""
 
-    def __init__(self, shape: tuple[int, int, int, int]) -> None:
-        self.batch = np.zeros(shape, np.uint8)
-        self.image = self.batch[0]
-        self.requests: dict[str, Any] = {}  # by channel order, all reading ``batch``
+    def __init__(self) -> None:
+        self.batches: dict[Size, np.ndarray] = {}  # uint8 [1, H, W, 3], by input size
+        self.requests: dict[tuple[Size, str], Any] = {}  # by input size and channel order
         self.infer: Any = None  # the one of this frame
         self.request: MaskRequest | None = None
-        self.size = Size.of(self.image)
+        self.size = Size(0, 0)
         self.preprocess_ms = 0.0
 
     @property
@@ -151,7 +193,7 @@ def compile_network(
     threads: int | None = None,
     channels: Channels = "rgb",
 ) -> Any:
-    """Compile a model's file, through OpenVINO's own cache in :func:`~deeplab_rt.files.cache_dir`.
+    """Compile a model's file, or load it compiled (:mod:`.openvino_cache`).
 
     Args:
         model: whose file is compiled.
@@ -168,8 +210,8 @@ def compile_network(
     Raises:
         BackendError: OpenVINO is not installed, the CPU lacks the precision, or OpenVINO cannot
             read or compile the model.
-        ModelError: the model has no file of that precision, another number of classes than labels,
-            or the size is not one it takes.
+        ModelError: the model has no file of that precision, its tensors are not those of the
+            contract, it has another number of classes than labels, or the size is not one it takes.
     """
     ov = _openvino()
     if precision == "auto":
@@ -178,7 +220,8 @@ def compile_network(
         raise ModelError(
             f"precision {precision!r} is not one of auto, {', '.join(CPU_PRECISIONS)} on a CPU"
         )
-    path = model.file("int8" if precision == "int8" else "fp32")
+    form = "int8" if precision == "int8" else "fp32"
+    path, sha256 = model.file(form), model.files[form][1]
     height, width = check_input_size(input_size or model.input_size)
     core = ov.Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -188,27 +231,45 @@ def compile_network(
         config["INFERENCE_PRECISION_HINT"] = "f32"
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
-    cache = cache_dir() / "openvino"
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        config["CACHE_DIR"] = str(cache)
-    except OSError:
-        pass  # a read-only home costs a second at every start and nothing else
-    try:
+
+    def compile_model() -> Any:
         network = core.read_model(path)
+        check_tensors(
+            path, *([_described(p) for p in side] for side in (network.inputs, network.outputs))
+        )
         network.reshape({0: [1, height, width, 3]})
+        check_logits(path, (height, width), _dims(network.output(0)) or (), len(model.labels))
         if channels == "bgr":
             swap_channels(network)
-        compiled = core.compile_model(network, "CPU", config)
+        return core.compile_model(network, "CPU", config)
+
+    key = {
+        "file": sha256,
+        "input": [height, width],
+        "channels": channels,
+        "labels": len(model.labels),
+        "openvino": ov.__version__,
+        "cpu": _cpu_name(),
+        "threads": os.cpu_count(),
+    }
+    try:
+        return load_or_compile(core, key, config, compile_model)
     except RuntimeError as error:
         raise BackendError(f"{path}: OpenVINO cannot use it: {_last_line(error)}") from None
-    classes = compiled.output(0).shape[1]
-    if classes != len(model.labels):
-        raise ModelError(
-            f"{path}: the network gives {classes} classes, the manifest names "
-            f"{len(model.labels)} labels"
-        )
-    return compiled
+
+
+def _described(port: Any) -> tuple[str, tuple[int | None, ...] | None]:
+    names = {"u8": "uint8", "f32": "float32", "f16": "float16"}
+    kind = port.element_type.get_type_name()
+    return names.get(kind, kind), _dims(port)
+
+
+def _dims(port: Any) -> tuple[int | None, ...] | None:
+    """Of an OpenVINO port; None where a side, or all of them, may be anything."""
+    shape = port.partial_shape
+    if shape.rank.is_dynamic:
+        return None
+    return tuple(side.get_length() if side.is_static else None for side in shape)
 
 
 def _openvino() -> Any:

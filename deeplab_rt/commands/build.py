@@ -31,11 +31,18 @@ def add_parser(subparsers: Any) -> None:
         default="auto",
         help="default: %(default)s, the model's own choice for a GPU",
     )
-    parser.add_argument(
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
         "--size",
         type=size_argument,
         metavar="WxH",
         help="network input size (default: the model's)",
+    )
+    size.add_argument(
+        "--camera",
+        type=size_argument,
+        metavar="WxH",
+        help="size of the camera's frames: the network's input takes their shape",
     )
     parser.add_argument(
         "--batch", type=int, default=1, metavar="N", help="frames at once, of several cameras"
@@ -57,57 +64,73 @@ def add_parser(subparsers: Any) -> None:
         help="an engine for other desktop GPUs of Ampere and later too",
     )
     parser.add_argument(
-        "--dla",
+        "--workspace",
         type=int,
-        metavar="CORE",
-        help="run on a Deep Learning Accelerator of Orin, the rest on the GPU (TensorRT 10)",
+        metavar="MB",
+        help="the most scratch memory a layer may take (default: 1024)",
+    )
+    parser.add_argument(
+        "--device", type=int, default=0, metavar="N", help="index of the GPU (default: 0)"
+    )
+    parser.add_argument(
+        "--inspect",
+        action="store_true",
+        help="print the layers of the engine: their types and the bytes they move",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Build, or find the engine built."""
-    from deeplab_rt.backends.tensorrt.builder import build
+    from deeplab_rt.backends.tensorrt.builder import WORKSPACE_MB, build, layers_of
     from deeplab_rt.backends.tensorrt.engine_store import Options
+    from deeplab_rt.backends.tensorrt.inspection import summary
+    from deeplab_rt.input_shape import shape_for
     from deeplab_rt.models import load_model
 
     started = time.monotonic()
+    model = load_model(args.model)
     with _Bar() as bar:
         engine = build(
-            load_model(args.model),
+            model,
             args.precision,
-            args.size,
+            shape_for(args.camera, model.input_size) if args.camera else args.size,
             args.batch,
             target=args.target,
-            options=Options(args.version_compatible, args.hardware_compatible, args.dla),
+            options=Options(args.version_compatible, args.hardware_compatible),
             force=args.force,
+            workspace_mb=WORKSPACE_MB if args.workspace is None else args.workspace,
+            device=args.device,
             progress=bar.show,
         )
     seconds = time.monotonic() - started
+    layers = layers_of(engine, args.device) if args.inspect else []
     spec = engine.spec
     height, width = spec.input_size
     if args.json:
+        result: dict[str, Any] = {
+            "engine": str(engine.path),
+            "model": spec.model,
+            "precision": spec.precision,
+            "input_size": [height, width],
+            "max_batch": spec.max_batch,
+            "target": str(spec.target),
+            "bytes": engine.path.stat().st_size,
+            "built": bar.built,
+            "seconds": round(seconds, 1),
+        }
+        print(json.dumps({**result, **({"inspection": summary(layers)} if layers else {})}))
+        return 0
+    done = f"built in {seconds:.1f} s" if bar.built else "was there already (--force builds anew)"
+    print(f"{engine.path}\n{spec.model} {spec.precision} {width}x{height}, {spec.target}: {done}")
+    for layer in layers:
+        print(f"{layer.bytes / 1e6:9.3f} MB  {layer.types:<28} {layer.kind:<16} {layer.name[:80]}")
+    if layers:
+        found = summary(layers)
+        kinds = ", ".join(f"{count} {types}" for types, count in found["convolutions"].items())
         print(
-            json.dumps(
-                {
-                    "engine": str(engine.path),
-                    "model": spec.model,
-                    "precision": spec.precision,
-                    "input_size": [height, width],
-                    "max_batch": spec.max_batch,
-                    "target": str(spec.target),
-                    "bytes": engine.path.stat().st_size,
-                    "built": bar.built,
-                    "seconds": round(seconds, 1),
-                }
-            )
-        )
-    else:
-        done = (
-            f"built in {seconds:.1f} s" if bar.built else "was there already (--force builds anew)"
-        )
-        print(
-            f"{engine.path}\n{spec.model} {spec.precision} {width}x{height}, {spec.target}: {done}"
+            f"{found['layers']} layers move {found['bytes_moved'] / 1e6:.1f} MB of activations a frame; "
+            f"convolutions: {kinds}"
         )
     return 0
 

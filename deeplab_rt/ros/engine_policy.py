@@ -124,7 +124,7 @@ class EnginePolicy:
             backend,
             precision,
             settings.network_size,
-            max_batch=len(settings.camera_names),
+            max_batch=1 if backend == "cpu" else len(settings.camera_names),
         )
         try:
             apply(settings, segmenter)

@@ -1,7 +1,7 @@
 """What only silicon can show: kernels, engines, graphs and stage times on a real GPU.
 
-`make test-gpu` runs this and prints a table of stage times to paste into a report. Every test here has
-its emulated twin in tests/backends/tensorrt/; a failure here alone is one of the hardware, the driver
+`make test-gpu` runs this and leaves a page with stage times and layers to send back. Every test here has
+its emulated twin in tests/unit/backends/tensorrt/; a failure here alone is one of the hardware, the driver
 or the real TensorRT.
 """
 
@@ -18,8 +18,9 @@ import pytest
 
 from deeplab_rt.backends.base import MaskRequest
 from deeplab_rt.backends.openvino import OpenVINOBackend
-from deeplab_rt.backends.tensorrt import kernels, layout, probe
+from deeplab_rt.backends.tensorrt import kernels, layout
 from deeplab_rt.backends.tensorrt.builder import build
+from deeplab_rt.backends.tensorrt.inspection import summary
 from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
@@ -82,7 +83,7 @@ def test_preprocess_kernel_equals_opencv(device: Any, frame_size: tuple[int, int
     frame = np.random.default_rng(0).integers(0, 256, (*frame_size, 3), np.uint8)
     shape = layout.Shape((frame_size,), (size,), False, bgr=(True,))
     upload = np.zeros(shape.up_offsets[-1], np.uint8)
-    layout.write_upload(upload, shape, [Frame(frame)], load_labels())
+    layout.write_upload(upload, shape, [Frame(frame)])
     image = device.allocate(480 * 640 * 3, "a test")
     tensors = layout.Tensors(image, 0, 0, False, 11, size, (120, 160))
     taps = [bench.up(array) for array in layout.taps_of(shape, size)]
@@ -92,12 +93,6 @@ def test_preprocess_kernel_equals_opencv(device: Any, frame_size: tuple[int, int
     difference = np.abs(result.astype(int) - expected)
     # On ARM OpenCV may be built with other kernels than its own, which round otherwise.
     assert difference.max() <= (0 if platform.machine() == "x86_64" else 1)
-
-
-def load_labels() -> LabelSet:
-    from deeplab_rt.labels import load_label_set
-
-    return load_label_set("camvid11")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -146,7 +141,7 @@ def agreement(ours: Masks, theirs: Masks) -> float:
 def test_engine_agrees_with_the_cpu_backend(
     backend: Any, typed_model: Model, camvid11: LabelSet
 ) -> None:
-    cpu = OpenVINOBackend(typed_model, "fp32")
+    cpu = OpenVINOBackend(typed_model, "fp32", (96, 128))
     request = MaskRequest(camvid11)
     for seed, size in enumerate([(96, 128), (200, 300), (97, 131)] * 3):
         frame = blobs(seed, size, camvid11)
@@ -185,7 +180,7 @@ def test_two_in_flight_keep_their_order(backend: Any, camvid11: LabelSet) -> Non
 @pytest.mark.skipif(DEFAULT_MODEL not in model_names(), reason="no model is shipped")
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_shipped_model_and_its_stage_times(
-    precision: str, highway_clip: Any, capsys: pytest.CaptureFixture[str]
+    precision: str, highway_clip: Any, page: list[str]
 ) -> None:
     """Agreement with the CPU on a real drive, and what each stage takes."""
     from deeplab_rt.backends.tensorrt.runner import TensorRTBackend
@@ -195,8 +190,11 @@ def test_shipped_model_and_its_stage_times(
     model = load_model(DEFAULT_MODEL)
     if precision == "int8" and "int8-trt" not in model.files:
         pytest.skip(f"{model.name} comes without {precision}")
-    build(model, precision)
-    backend, cpu = TensorRTBackend(model, precision), OpenVINOBackend(model, "fp32")
+    build(model, precision, model.input_size)
+    backend, cpu = (
+        TensorRTBackend(model, precision, model.input_size),
+        OpenVINOBackend(model, "fp32", model.input_size),
+    )
     capture = cv2.VideoCapture(str(highway_clip))
     shares = []
     for _ in range(2 if EMULATED else 10):
@@ -204,18 +202,22 @@ def test_shipped_model_and_its_stage_times(
         for one in (backend, cpu):
             one.submit([Frame(frame)], MaskRequest(model.labels))
         shares.append(agreement(backend.collect()[0], cpu.collect()[0]))
-    gpu = probe.find_gpu()
-    with capsys.disabled():
-        print(f"\n{gpu.name}, {backend.info.details['library']}, {model.name} {precision}")
-        print(f"labels equal to the CPU's fp32 on {np.mean(shares):.2%} of the pixels")
-        for size in ((640, 480), (1920, 1080)):
-            frame = cv2.resize(frame, size)
-            times: list[dict[str, float]] = []
-            for _ in range(FRAMES):
-                backend.submit([Frame(frame)], MaskRequest(model.labels))
-                times.append(backend.collect()[0].timings)
-            cells = [f"{name} {np.median([t[name] for t in times]):.3f}" for name in times[0]]
-            print(f"  {size[0]}x{size[1]}, ms p50: {', '.join(cells)}")
+    found = summary(backend.layers())
+    page.append(
+        f"{model.name} {precision}: labels equal to the CPU's fp32 on {np.mean(shares):.2%}"
+    )
+    for size in ((640, 480), (1920, 1080)):
+        frame = cv2.resize(frame, size)
+        times: list[dict[str, float]] = []
+        for _ in range(FRAMES):
+            backend.submit([Frame(frame)], MaskRequest(model.labels))
+            times.append(backend.collect()[0].timings)
+        cells = [f"{name} {np.median([t[name] for t in times]):.3f}" for name in times[0]]
+        page.append(f"  {size[0]}x{size[1]}, ms p50: {', '.join(cells)}")
+    kinds = ", ".join(f"{count} {types}" for types, count in found["convolutions"].items())
+    moved = found["bytes_moved"] / 1e6
+    page.append(f"  {found['layers']} layers, {moved:.1f} MB of activations; convolutions: {kinds}")
+    page += [f"  {name}: {backend.info.details[name]}" for name in ("memory", "cuda_graph")]
     backend.close()
     cpu.close()
     assert np.mean(shares) > LEAST_AGREEMENT[precision]

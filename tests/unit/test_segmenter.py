@@ -93,6 +93,8 @@ def test_confidence_and_network_size(
     palette_model: Model, painted: tuple[np.ndarray, np.ndarray]
 ) -> None:
     with Segmenter(palette_model, backend="cpu", confidence=True, mask_size="network") as segmenter:
-        masks = segmenter.segment(np.zeros((300, 200, 3), np.uint8))
+        masks = segmenter.segment(np.zeros((300, 400, 3), np.uint8))
+        upright = segmenter.segment(np.zeros((400, 300, 3), np.uint8))
     assert masks.size == (96, 128)
     assert masks.confidence is not None and masks.confidence.shape == (96, 128)
+    assert upright.size == (128, 96), "the network's input follows the frame's shape"

@@ -12,19 +12,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from deeplab_rt.backends.contract import check_logits, check_tensors
 from deeplab_rt.backends.tensorrt import engine_store, probe
 from deeplab_rt.backends.tensorrt import library as libraries
 from deeplab_rt.backends.tensorrt.engine_store import PLAIN, Engine, EngineSpec, Options, Target
 from deeplab_rt.backends.tensorrt.half import half_bytes
+from deeplab_rt.backends.tensorrt.inspection import Layer, layers_of_inspector, layers_of_log
 from deeplab_rt.backends.tensorrt.library import Library
 from deeplab_rt.errors import EngineError, ModelError
 from deeplab_rt.files import write_atomically
-from deeplab_rt.models import OUTPUT_STRIDE, Model
+from deeplab_rt.models import Model
 
 LOG = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
-WORKSPACE_BYTES = 1 << 30  # a cap: on Jetson it is taken from what everything else runs in
+WORKSPACE_MB = 1024  # a cap: on Jetson it is taken from what everything else runs in
 
 
 def build(
@@ -36,6 +38,8 @@ def build(
     target: str | None = None,
     options: Options = PLAIN,
     force: bool = False,
+    workspace_mb: int = WORKSPACE_MB,
+    device: int = 0,
     progress: Progress = lambda phase, done: None,
 ) -> Engine:
     """Build an engine, or return the one that is there already. Takes seconds to minutes.
@@ -52,6 +56,8 @@ def build(
             TensorRT-RTX, which needs no GPU.
         options: where the engine shall run beyond this very GPU and library.
         force: build even if the engine is there.
+        workspace_mb: the most scratch memory that a layer may take, in MB of 2**20 bytes.
+        device: index of this machine's GPU.
         progress: called with what is being done and the part that is done, 0 to 1; may raise to stop.
 
     Raises:
@@ -61,13 +67,15 @@ def build(
         EngineError: TensorRT cannot build it, or the cache cannot be written. The message names the
             builder's log.
     """
+    if workspace_mb < 1:
+        raise ModelError(f"a workspace of {workspace_mb} MB: expected at least 1")
     if target is None:
-        machine, library = probe.target_here(), libraries.load()
+        machine, library = probe.target_here(device), libraries.load()
+        if device:
+            _select(device)
     else:
         library = libraries.load("tensorrt_rtx")
         machine = Target(library.name, library.version, "", _capability_of(library, target))
-    if options.dla_core is not None and max_batch > 1:
-        raise ModelError("the DLA takes engines of one fixed shape only: build with a batch of 1")
     spec = engine_store.spec_of(model, precision, input_size, max_batch, machine, options)
     with engine_store.build_lock(spec, lambda: progress("waiting for another process", 0.0)):
         for engine in engine_store.stored():
@@ -76,10 +84,19 @@ def build(
         if warning := advice(spec):
             LOG.warning(warning)
         path, network = _network_of(model, spec.precision)
-        content = _compile(library, path, network, spec, target, progress)
+        content = _compile(
+            library, path, network, spec, len(model.labels), target, workspace_mb, progress
+        )
         engine = engine_store.save(spec, content)
     engine_store.prune(spec)
     return engine
+
+
+def _select(device: int) -> None:
+    """Make a GPU's context current in this thread: TensorRT builds for the current one."""
+    from deeplab_rt.backends.tensorrt.device import select
+
+    select(device)
 
 
 def advice(spec: EngineSpec) -> str | None:
@@ -104,6 +121,26 @@ def _network_of(model: Model, precision: str) -> tuple[Path, bytes]:
     return path, content if source == precision else half_bytes(content, str(path))
 
 
+def layers_of(engine: Engine, device: int = 0) -> list[Layer]:
+    """The layers of an engine: by TensorRT's inspector on its GPU, else from the log of its build.
+
+    Raises:
+        EngineError: neither tells them.
+        BackendError: the GPU has no room for the engine.
+    """
+    if probe.machine_lacks(device) is not None or engine.spec.target.device == "":
+        return layers_of_log(engine.path.with_suffix(".log"))
+    library = libraries.load()
+    trt = library.module
+    runtime = trt.Runtime(libraries.make_log(library))
+    _select(device)
+    loaded = runtime.deserialize_cuda_engine(engine.read())
+    if loaded is None:
+        raise EngineError(f"{engine.path}: {library} cannot load this engine")
+    inspector = loaded.create_engine_inspector()
+    return layers_of_inspector(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
+
 def targets(library: Library) -> dict[str, str]:
     """What TensorRT-RTX can build for without a GPU: ``SM86`` -> ``8.6`` and so on."""
     names = library.module.ComputeCapability.__members__
@@ -125,7 +162,9 @@ def _compile(
     path: Path,
     content: bytes,
     spec: EngineSpec,
+    classes: int,
     target: str | None,
+    workspace_mb: int,
     progress: Progress,
 ) -> bytes:
     """The serialised engine of a typed ONNX network; ``path`` is named in messages."""
@@ -144,9 +183,9 @@ def _compile(
                 where = f"node {error.node_name()!r}, {error.node_operator()}"
                 reason = f"{where}: {' '.join(error.desc().split())}"
             raise ModelError(f"{path}: {library} cannot read it: {reason}")
-        _check_contract(trt, network, path)
+        _check_contract(trt, network, path, spec, classes)
         config = builder.create_builder_config()
-        _configure(trt, builder, network, config, spec, target)
+        _configure(trt, builder, network, config, spec, target, workspace_mb)
         monitor = _make_monitor(trt, progress)
         config.progress_monitor = monitor
         timings = _use_timing_cache(library, config, spec.target)
@@ -165,36 +204,51 @@ def _compile(
         log.close()
 
 
-def _check_contract(trt: Any, network: Any, path: Path) -> None:
+def _check_contract(trt: Any, network: Any, path: Path, spec: EngineSpec, classes: int) -> None:
+    """Refuse what is not the contract, before TensorRT compiles it.
+
+    Raises:
+        ModelError: names, types, ranks, classes or the stride of the tensors are others.
+    """
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
-    found = {tensor.name: tensor.dtype for tensor in (*inputs, *outputs)}
-    types = trt.DataType.FLOAT, trt.DataType.HALF
-    if (
-        [tensor.name for tensor in inputs] != ["image"]
-        or [tensor.name for tensor in outputs] != ["logits"]
-        or found["image"] != trt.DataType.UINT8
-        or found["logits"] not in types
-    ):
-        text = ", ".join(f"{name} {str(kind).rpartition('.')[2]}" for name, kind in found.items())
+    check_tensors(path, *([_described(trt, t) for t in side] for side in (inputs, outputs)))
+    image, logits = inputs[0], outputs[0]
+    if (image.name, logits.name) != ("image", "logits"):
         raise ModelError(
-            f"{path}: its tensors are {text or 'none'}; expected image UINT8 [N, H, W, 3] and logits "
-            f"FLOAT or HALF [N, C, H/{OUTPUT_STRIDE}, W/{OUTPUT_STRIDE}], as `deeplab_rt export` makes them"
+            f"{path}: its tensors are {image.name} and {logits.name}; expected image and logits, as "
+            "`deeplab_rt export` names them"
         )
+    image.shape = (1 if spec.max_batch == 1 else -1, *spec.input_size, 3)
+    check_logits(path, spec.input_size, _described(trt, logits)[1], classes)
+
+
+def _described(trt: Any, tensor: Any) -> tuple[str, tuple[int | None, ...]]:
+    kinds = {
+        trt.DataType.UINT8: "uint8",
+        trt.DataType.FLOAT: "float32",
+        trt.DataType.HALF: "float16",
+    }
+    dims = tuple(side if side >= 0 else None for side in tuple(tensor.shape))
+    return kinds.get(tensor.dtype, str(tensor.dtype).rpartition(".")[2].lower()), dims
 
 
 def _configure(
-    trt: Any, builder: Any, network: Any, config: Any, spec: EngineSpec, target: str | None
+    trt: Any,
+    builder: Any,
+    network: Any,
+    config: Any,
+    spec: EngineSpec,
+    target: str | None,
+    workspace_mb: int,
 ) -> None:
     height, width = spec.input_size
-    image = network.get_input(0)
-    image.shape = (1 if spec.max_batch == 1 else -1, height, width, 3)
     if spec.max_batch > 1:
         profile = builder.create_optimization_profile()
         most = (spec.max_batch, height, width, 3)
         profile.set_shape("image", (1, height, width, 3), most, most)
         config.add_optimization_profile(profile)
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb << 20)
     # The builder's log then names every layer with its types.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if target is not None:
@@ -204,14 +258,6 @@ def _configure(
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if spec.options.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-    if (core := spec.options.dla_core) is not None:
-        if core >= builder.num_DLA_cores:
-            raise EngineError(
-                f"there is no DLA core {core}: {spec.target} has {builder.num_DLA_cores}"
-            )
-        config.default_device_type = trt.DeviceType.DLA
-        config.DLA_core = core
-        config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
 
 
 def _use_timing_cache(library: Library, config: Any, target: Target) -> Path | None:

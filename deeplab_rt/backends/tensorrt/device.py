@@ -7,7 +7,6 @@ nothing. The context is the device's primary one, which TensorRT and others in t
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +16,14 @@ from cuda.bindings import driver
 
 from deeplab_rt.backends.tensorrt import kernels, probe
 from deeplab_rt.backends.tensorrt.kernels import Launch
+from deeplab_rt.device_image import DeviceImage
 from deeplab_rt.errors import BackendError
 
-_STICKY = (  # after these every call of the process fails (CUDA driver API, CUresult)
+STICKY = (  # after these every call of the process fails (CUDA driver API, CUresult)
     "CUDA_ERROR_DEINITIALIZED",
     "CUDA_ERROR_DEVICE_UNAVAILABLE",
     "CUDA_ERROR_ECC_UNCORRECTABLE",
+    "CUDA_ERROR_CONTAINED",
     "CUDA_ERROR_NVLINK_UNCORRECTABLE",
     "CUDA_ERROR_CONTEXT_IS_DESTROYED",
     "CUDA_ERROR_ILLEGAL_ADDRESS",
@@ -34,6 +35,9 @@ _STICKY = (  # after these every call of the process fails (CUDA driver API, CUr
     "CUDA_ERROR_INVALID_ADDRESS_SPACE",
     "CUDA_ERROR_INVALID_PC",
     "CUDA_ERROR_LAUNCH_FAILED",
+    "CUDA_ERROR_TENSOR_MEMORY_LEAK",
+    "CUDA_ERROR_MPS_CLIENT_TERMINATED",
+    "CUDA_ERROR_EXTERNAL_DEVICE",
 )
 
 
@@ -63,13 +67,25 @@ def check(doing: str, result: tuple[Any, ...]) -> Any:
             f"the GPU is out of memory while {doing} ({name}): stop other programs that use it, or "
             "take a smaller input size or fewer cameras at once"
         )
-    if name in _STICKY:
+    if name in STICKY:
         probe.gpu_is_lost(f"{name} while {doing}")
         raise DeviceLostError(
             f"the GPU failed while {doing} ({said}): this process cannot use it any more, restart it "
             "(or go on with backend cpu)"
         )
     raise BackendError(f"the GPU failed while {doing} ({said})")
+
+
+def select(index: int) -> None:
+    """Make a GPU's primary context current in this thread, for the life of the process.
+
+    Raises:
+        BackendError: the device failed.
+    """
+    check("starting CUDA", driver.cuInit(0))
+    device = check("finding the GPU", driver.cuDeviceGet(index))
+    context = check("making a context", driver.cuDevicePrimaryCtxRetain(device))
+    check("entering the context", driver.cuCtxSetCurrent(context))
 
 
 @dataclass
@@ -88,20 +104,22 @@ class Pinned:
 
 
 class Device:
-    """The GPU of :func:`.probe.find_gpu` with what was made on it. One thread at a time."""
+    """A GPU of :func:`.probe.find_gpu` with what was made on it. One thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, index: int = 0) -> None:
         """Take hold of the primary context and load the kernels.
+
+        Args:
+            index: of the GPU, as the driver counts them.
 
         Raises:
             BackendError: there is no working GPU, or the kernels do not compile or load.
         """
-        self.gpu = probe.find_gpu()
+        self.gpu = probe.find_gpu(index)
         self._made: dict[tuple[str, int], Callable[[], Any]] = {}
-        self._thread = threading.local()  # thread idents are used again, these are not
         cubin = kernels.cubin_for(self.gpu.capability)
         check("starting CUDA", driver.cuInit(0))
-        device = check("finding the GPU", driver.cuDeviceGet(0))
+        device = check("finding the GPU", driver.cuDeviceGet(index))
         self._context = check("making a context", driver.cuDevicePrimaryCtxRetain(device))
         self._made["context", 0] = lambda: driver.cuDevicePrimaryCtxRelease(device)
         try:
@@ -119,14 +137,15 @@ class Device:
             raise
 
     def activate(self) -> None:
-        """Make the context current in this thread; cheap when it is already.
+        """Make the context current in this thread.
+
+        At every call, since others in the process may have made theirs current: it costs well under a
+        microsecond where nothing changes.
 
         Raises:
             BackendError: the device failed.
         """
-        if not hasattr(self._thread, "entered"):
-            check("entering the context", driver.cuCtxSetCurrent(self._context))
-            self._thread.entered = True
+        check("entering the context", driver.cuCtxSetCurrent(self._context))
 
     def enter(self) -> None:
         """The same for whoever is about to free things: a device that failed does not stop them."""
@@ -203,6 +222,20 @@ class Device:
             ),
         )
 
+    def copy_rows(self, to: int, image: DeviceImage, stream: int) -> None:
+        """Start a copy of an image on the device to ``to``, its rows side by side there.
+
+        Raises:
+            BackendError: the device failed.
+        """
+        height, width, channels = image.shape
+        copy = driver.CUDA_MEMCPY2D()
+        copy.srcMemoryType = copy.dstMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_UNIFIED
+        copy.srcDevice, copy.srcPitch = image.address, image.pitch
+        copy.dstDevice, copy.dstPitch = to, width * channels
+        copy.WidthInBytes, copy.Height = width * channels, height
+        check("copying an image on the GPU", driver.cuMemcpy2DAsync(copy, stream))
+
     def capture(self, stream: int, work: Callable[[], None]) -> int:
         """What ``work`` puts into the stream, as a graph instead of executed. Freed as kind ``graph``.
 
@@ -240,6 +273,11 @@ class Device:
                 raise
             except BackendError:
                 continue
+
+    def drain(self, *streams: int) -> None:
+        """Wait for these streams before things are freed; a device that failed has nothing to wait for."""
+        for stream in streams:
+            driver.cuStreamSynchronize(stream)
 
     def close(self) -> None:
         """Free everything, the newest first. Safe to call twice."""

@@ -10,16 +10,18 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shlex
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from deeplab_rt.errors import EngineError, ModelError
-from deeplab_rt.files import cache_dir, write_atomically
+from deeplab_rt.files import cache_dir, private_dir, write_atomically
 from deeplab_rt.frame import Size
 from deeplab_rt.models import (
     DEFAULT_MODEL,
@@ -42,16 +44,28 @@ class Target:
         version: of the library.
         device: the GPU's name; empty for every GPU of the capability (built ahead of time).
         capability: compute capability, as in ``8.7``.
+        sms: streaming multiprocessors; 0 for any number. Modules of one family and power modes of one
+            module share a name and differ in these.
+        board: a Jetson's module, as its device tree names it; empty elsewhere.
     """
 
     library: str
     version: str
     device: str
     capability: str
+    sms: int = 0
+    board: str = ""
 
     def __str__(self) -> str:
         title = LIBRARY_TITLES.get(self.library, self.library)
-        return f"{self.device or 'any GPU'} ({self.capability}) with {title} {self.version}"
+        rest = [f"{self.sms} SMs"] if self.sms else []
+        what = ", ".join([self.capability, *rest, *([self.board] if self.board else [])])
+        return f"{self.device or 'any GPU'} ({what}) with {title} {self.version}"
+
+    def same_device(self, other: Target) -> bool:
+        """Whether it is the same kind of GPU on the same kind of board."""
+        ours, theirs = ((t.library, t.device, t.capability, t.sms, t.board) for t in (self, other))
+        return ours == theirs
 
 
 @dataclass(frozen=True)
@@ -61,12 +75,10 @@ class Options:
     Attributes:
         version_compatible: also runs with later versions of the same major version.
         hardware_compatible: also runs on other desktop GPUs of Ampere and later (8.0 and up).
-        dla_core: the Deep Learning Accelerator it runs on, layers that it cannot do on the GPU.
     """
 
     version_compatible: bool = False
     hardware_compatible: bool = False
-    dla_core: int | None = None
 
 
 PLAIN = Options()
@@ -121,8 +133,11 @@ class Engine:
         """Its bytes, checked.
 
         Raises:
-            EngineError: the file is gone, or its SHA-256 is not the sidecar's.
+            EngineError: the file is gone, another user can write it, or its SHA-256 is not the
+                sidecar's.
         """
+        if danger := writable_by_others(self.path):
+            raise EngineError(danger)
         try:
             content = self.path.read_bytes()
         except OSError as error:
@@ -140,6 +155,44 @@ class Engine:
 def engines_dir() -> Path:
     """Where engines, sidecars, the timing cache and the builder's logs lie."""
     return cache_dir() / "engines"
+
+
+def writable_by_others(path: Path) -> str | None:
+    """Why a file must not be loaded as code: another user can write it or its directory; else None."""
+    for one in (path, path.parent):
+        try:
+            status = one.stat()
+        except OSError:
+            continue  # whoever reads it says so
+        if status.st_uid not in (os.geteuid(), 0):
+            return (
+                f"{one}: belongs to another user, and an engine is code: build your own with "
+                "`deeplab_rt build`"
+            )
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return (
+                f"{one}: other users can write it, and an engine is code: `chmod go-w {one}`, and build "
+                "anew with `deeplab_rt build --force` unless you know who wrote it"
+            )
+    return None
+
+
+def _make_engines_dir() -> Path:
+    """The directory, its owner's alone.
+
+    Raises:
+        EngineError: it cannot be made, or another user can write it.
+    """
+    path = engines_dir()
+    try:
+        private_dir(path)
+        path.chmod(0o700)
+    except OSError as error:
+        raise EngineError(
+            f"{path}: cannot write there: {error.strerror}; set DEEPLAB_RT_CACHE to a directory that "
+            "can be written"
+        ) from None
+    return path
 
 
 def file_precision(model: Model, precision: str, library: str = "tensorrt") -> str:
@@ -208,10 +261,19 @@ def build_command(model: Model, spec: EngineSpec) -> str:
     return shlex.join(words)
 
 
-def find(model: Model, spec: EngineSpec) -> Engine:
-    """The engine on disk that does what ``spec`` asks for, whatever its options.
+def find(
+    model: Model, spec: EngineSpec, *, any_size: bool = False, allow_host_code: bool = False
+) -> Engine:
+    """The engine on disk that does what ``spec`` asks for.
 
-    Of several, the one for the fewest frames at once, and of those the one built last.
+    Of several a plain one before one that gave speed away to run in more places, then the one for the
+    fewest frames at once, and of those the one built last.
+
+    Args:
+        model: whose engine.
+        spec: what is needed.
+        any_size: whether an engine of another input size does too.
+        allow_host_code: whether a version-compatible engine may be taken.
 
     Raises:
         EngineError: there is none; the message says what there is and why it does not do, and names
@@ -220,15 +282,18 @@ def find(model: Model, spec: EngineSpec) -> Engine:
     fitting, reasons = [], []
     for engine in stored():
         built = engine.spec
-        same = (built.model, built.precision, built.input_size)
-        if same != (spec.model, spec.precision, spec.input_size):
+        if (built.model, built.precision) != (spec.model, spec.precision):
             continue
-        if reason := incompatibility(built, spec):
+        if built.input_size != spec.input_size and not any_size:
+            continue
+        if reason := incompatibility(built, spec) or _host_code(built, allow_host_code):
             reasons.append(reason)
         else:
             fitting.append(engine)
     if fitting:
-        return min(fitting, key=lambda engine: (engine.spec.max_batch, -engine.built_at))
+        return min(
+            fitting, key=lambda one: (one.spec.options != PLAIN, one.spec.max_batch, -one.built_at)
+        )
     command = build_command(model, spec)
     if reasons:
         raise EngineError(f"the engine {reasons[0]}: rebuild with `{command}`")
@@ -238,13 +303,52 @@ def find(model: Model, spec: EngineSpec) -> Engine:
     )
 
 
+def from_file(
+    model: Model, path: Path, max_batch: int, target: Target, allow_host_code: bool
+) -> Engine:
+    """An engine that somebody names, held to the same rules as those of the store.
+
+    Raises:
+        EngineError: it or its sidecar is not there, or it does not fit the model or this machine.
+    """
+    path = path.expanduser().absolute()
+    try:
+        engine = _read_sidecar(_sidecar(path))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise EngineError(
+            f"{path}: its sidecar {_sidecar(path).name}, which says what it was built for, is missing "
+            "or cannot be read: copy both files, or build with `deeplab_rt build`"
+        ) from None
+    engine = replace(engine, path=path)
+    built = engine.spec
+    if source_precision(model, built.precision) not in model.files:
+        raise EngineError(f"{path}: this engine is {built.precision}, which {model.name} has not")
+    spec = spec_of(model, built.precision.removesuffix("-trt"), built.input_size, max_batch, target)
+    if reason := incompatibility(built, spec) or _host_code(built, allow_host_code):
+        raise EngineError(
+            f"{path}: the engine {reason}: build one with `{build_command(model, spec)}`"
+        )
+    return engine
+
+
+def _host_code(built: EngineSpec, allowed: bool) -> str | None:
+    if built.options.version_compatible and not allowed:
+        return (
+            "is version-compatible and carries code that runs on the CPU, which must be allowed "
+            "(allow_host_code)"
+        )
+    return None
+
+
 def incompatibility(built: EngineSpec, wanted: EngineSpec) -> str | None:
     """None if an engine of the wanted model, precision and size does, else why not.
 
     The reason goes on after "the engine ...".
     """
     ours, here = built.target, wanted.target
-    device_fits = ours.capability == here.capability and ours.device in ("", here.device)
+    device_fits = ours.capability == here.capability and (
+        ours.device == "" or ours.same_device(replace(here, library=ours.library))
+    )
     if built.options.hardware_compatible:
         device_fits = device_fits or _numbers(here.capability) >= (8, 0)
     version_fits = ours.version == here.version
@@ -271,15 +375,19 @@ def stored() -> Iterator[Engine]:
     """Every engine of the store whose sidecar can be read, in the order of their names."""
     for sidecar in sorted(engines_dir().glob("*.json")):
         try:
-            content = json.loads(sidecar.read_text(encoding="utf-8"))
-            yield Engine(
-                sidecar.with_suffix(".engine"),
-                _parse(content["spec"]),
-                str(content["sha256"]),
-                float(content["built_at"]),
-            )
+            yield _read_sidecar(sidecar)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # not a sidecar of this version: then there is no such engine, and it is rebuilt
+
+
+def _read_sidecar(sidecar: Path) -> Engine:
+    content = json.loads(sidecar.read_text(encoding="utf-8"))
+    return Engine(
+        sidecar.with_suffix(".engine"),
+        _parse(content["spec"]),
+        str(content["sha256"]),
+        float(content["built_at"]),
+    )
 
 
 def _parse(content: dict[str, object]) -> EngineSpec:
@@ -294,8 +402,9 @@ def _parse(content: dict[str, object]) -> EngineSpec:
         target=Target(**target),
         options=Options(**options),
     )
-    if not all(isinstance(getattr(spec.target, f.name), str) for f in fields(Target)):
-        raise TypeError("malformed target")
+    for one in fields(Target):
+        if not isinstance(getattr(spec.target, one.name), int if one.name == "sms" else str):
+            raise TypeError("malformed target")
     return spec
 
 
@@ -305,7 +414,7 @@ def save(spec: EngineSpec, content: bytes) -> Engine:
     Raises:
         EngineError: the cache directory cannot be written.
     """
-    path = engines_dir() / spec.file_name
+    path = _make_engines_dir() / spec.file_name
     sha256, built_at = hashlib.sha256(content).hexdigest(), time.time()
     sidecar = {
         "spec": asdict(spec),
@@ -314,9 +423,9 @@ def save(spec: EngineSpec, content: bytes) -> Engine:
         "built_at": built_at,
     }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         _sidecar(path).unlink(missing_ok=True)
         write_atomically(path, content)
+        path.chmod(0o600)
         write_atomically(_sidecar(path), json.dumps(sidecar, indent=1).encode())
     except OSError as error:
         raise EngineError(
@@ -339,9 +448,8 @@ def build_lock(spec: EngineSpec, waiting: Callable[[], None]) -> Iterator[None]:
     Raises:
         EngineError: the cache directory cannot be written.
     """
-    path = engines_dir() / f"{spec.file_name}.lock"
+    path = _make_engines_dir() / f"{spec.file_name}.lock"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("w")
     except OSError as error:
         raise EngineError(
@@ -369,11 +477,7 @@ def prune(spec: EngineSpec) -> list[Path]:
     removed = []
     for engine in stored():
         old = engine.spec
-        same_machine = (old.target.library, old.target.device, old.target.capability) == (
-            spec.target.library,
-            spec.target.device,
-            spec.target.capability,
-        )
+        same_machine = old.target.same_device(spec.target)
         same_model = (old.model, old.precision) == (spec.model, spec.precision)
         current = (old.onnx_sha256, old.target.version) == (spec.onnx_sha256, spec.target.version)
         if same_machine and same_model and not current:

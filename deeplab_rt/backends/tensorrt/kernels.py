@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from deeplab_rt.errors import BackendError
-from deeplab_rt.files import cache_dir, write_atomically
+from deeplab_rt.files import cache_dir, private_dir, write_atomically
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 NAMES = ("resize", "reorder", "winners_float", "winners_half", "masks_float", "masks_half")
+# No fast math: the masks equal the CPU's because every operation rounds as IEEE 754 says.
+OPTIONS = (b"--std=c++17", b"--ptxas-options=-v")
 BLOCK = (32, 8)  # threads; a warp is 128 pixels of one row
 WINNERS_BLOCK = 128  # threads of four grid points
 
@@ -139,28 +141,43 @@ def cubin_for(capability: tuple[int, int]) -> bytes:
     """
     source = SOURCE.read_bytes()
     arch = "sm_{}{}".format(*capability)
-    name = f"{hashlib.sha256(source).hexdigest()[:16]}-{arch}.cubin"
+    digest = hashlib.sha256(b"\0".join((source, *OPTIONS))).hexdigest()
+    name = f"{digest[:16]}-{arch}.cubin"
     path = cache_dir() / "kernels" / name
     try:
+        private_dir(path.parent)  # else somebody else may have written what is there
         return path.read_bytes()
     except OSError:
-        cubin, _ = compile_kernels(arch)
+        cubin = compile_kernels(arch).cubin
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_dir(path.parent)
         write_atomically(path, cubin)
+        path.chmod(0o600)
     except OSError:
         pass  # a read-only home costs the compilation at every start and nothing else
     return cubin
 
 
-def compile_kernels(arch: str) -> tuple[bytes, str]:
+@dataclass(frozen=True)
+class Compiled:
+    """What NVRTC made of ``kernels.cu``.
+
+    Attributes:
+        cubin: for one architecture.
+        ptx: that it was assembled from.
+        log: of the compiler, with registers and spills of each kernel.
+    """
+
+    cubin: bytes
+    ptx: str
+    log: str
+
+
+def compile_kernels(arch: str) -> Compiled:
     """Compile ``kernels.cu`` by NVRTC; needs no GPU.
 
     Args:
         arch: ``sm_87`` and the like.
-
-    Returns:
-        The cubin, and the compiler's log with registers and spills of each kernel.
 
     Raises:
         BackendError: NVRTC is missing or refuses the source or the architecture.
@@ -187,7 +204,7 @@ def compile_kernels(arch: str) -> tuple[bytes, str]:
             "nvidia-cuda-nvrtc` (CUDA 13), `pip install nvidia-cuda-nvrtc-cu12` (CUDA 12), or the "
             "CUDA toolkit of your JetPack"
         ) from None
-    options = [f"--gpu-architecture={arch}".encode(), b"--std=c++17", b"--ptxas-options=-v"]
+    options = [f"--gpu-architecture={arch}".encode(), *OPTIONS]
     (code,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     log = bytearray(call(nvrtc.nvrtcGetProgramLogSize(program)))
     call(nvrtc.nvrtcGetProgramLog(program, log))
@@ -199,5 +216,7 @@ def compile_kernels(arch: str) -> tuple[bytes, str]:
         )
     cubin = bytearray(call(nvrtc.nvrtcGetCUBINSize(program)))
     call(nvrtc.nvrtcGetCUBIN(program, cubin))
+    ptx = bytearray(call(nvrtc.nvrtcGetPTXSize(program)))
+    call(nvrtc.nvrtcGetPTX(program, ptx))
     call(nvrtc.nvrtcDestroyProgram(program))
-    return bytes(cubin), text
+    return Compiled(bytes(cubin), ptx.rstrip(b"\0").decode(), text)

@@ -15,7 +15,7 @@ from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
 
 _ALIGN = 256  # bytes, of every part of a buffer
-_LUTS = 512  # bytes at the head of what goes up: label id to drivable, label id to object
+TABLES = 512  # bytes of the label tables: label id to drivable, label id to object
 _FLAG = 256  # bytes at the head of what comes down: whether a logit is not finite
 
 
@@ -36,14 +36,17 @@ class Shape:
     bgr: tuple[bool, ...]
 
     @classmethod
-    def of(cls, frames: Sequence[Frame], request: MaskRequest) -> Shape:
-        """The shape of what was asked for.
+    def of(
+        cls, frames: Sequence[Frame], request: MaskRequest, network: tuple[int, int] = (0, 0)
+    ) -> Shape:
+        """The shape of what was asked for, from a network of that input size.
 
         Raises:
             FrameError: a frame or mask is larger than :data:`~deeplab_rt.masks.MAX_SIDE`.
         """
         sizes = tuple(frame.size for frame in frames)
-        masks = tuple(request.size or size for size in sizes)
+        wanted = network if request.size == "network" else request.size
+        masks = tuple(wanted or size for size in sizes)
         for height, width in (*sizes, *masks):
             if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
                 raise FrameError(
@@ -51,6 +54,14 @@ class Shape:
                 )
         bgr = tuple(frame.channels == "bgr" for frame in frames)
         return cls(sizes, masks, request.confidence, bgr)
+
+    @staticmethod
+    def order(frames: Sequence[Frame]) -> list[int]:
+        """Indices that sort frames by size and channel order.
+
+        Three cameras that come in any order are then one shape, with one graph.
+        """
+        return sorted(range(len(frames)), key=lambda i: (frames[i].size, frames[i].channels))
 
     @property
     def planes(self) -> int:
@@ -60,7 +71,7 @@ class Shape:
     @property
     def up_offsets(self) -> list[int]:
         """Where each frame begins in the upload, in bytes; the last entry is its end."""
-        return _offsets(_LUTS, [height * width * 3 for height, width in self.frames])
+        return _offsets(0, [height * width * 3 for height, width in self.frames])
 
     @property
     def down_offsets(self) -> list[int]:
@@ -83,7 +94,7 @@ class Tensors:
     Attributes:
         image: address of uint8 [N, height, width, 3].
         logits: address of float or half [N, classes, height / 4, width / 4].
-        winners: address of uint8 [height / 4, width / 4].
+        winners: address of uint8 [height / 4, width / 4], of one frame after the other.
         half: whether the logits are half.
     """
 
@@ -96,15 +107,17 @@ class Tensors:
     grid: tuple[int, int]
 
 
-def write_upload(
-    buffer: np.ndarray, shape: Shape, frames: Sequence[Frame], labels: LabelSet
-) -> None:
-    """Put the frames (rows may be strided) and the label tables where the kernels look for them."""
-    buffer[:256] = labels.drivable_lut
-    buffer[256:512] = labels.objects_lut
+def write_upload(buffer: np.ndarray, shape: Shape, frames: Sequence[Frame]) -> None:
+    """Put the frames that lie on the host (rows may be strided) where the kernels look for them."""
     for frame, offset in zip(frames, shape.up_offsets, strict=False):
-        image = frame.image
-        np.copyto(buffer[offset : offset + image.size].reshape(image.shape), image)
+        if isinstance(image := frame.image, np.ndarray):
+            np.copyto(buffer[offset : offset + image.size].reshape(image.shape), image)
+
+
+def write_tables(buffer: np.ndarray, labels: LabelSet) -> None:
+    """The label tables in the order in which the kernels read them."""
+    buffer[:256] = labels.drivable_lut
+    buffer[256:TABLES] = labels.objects_lut
 
 
 def read_download(buffer: np.ndarray, shape: Shape) -> list[Masks]:
@@ -169,13 +182,13 @@ def preprocess_launches(
     return launches
 
 
-def label_launches(shape: Shape, tensors: Tensors, up: int, down: int) -> list[kernels.Launch]:
+def label_launches(shape: Shape, tensors: Tensors, tables: int, down: int) -> list[kernels.Launch]:
     """The kernels that make the masks.
 
     Args:
         shape: of the submit.
         tensors: of the network.
-        up: device address of the upload, which has the label tables.
+        tables: device address of the label tables, in the device's own memory.
         down: device address of the download.
     """
     grid_height, grid_width = tensors.grid
@@ -193,7 +206,7 @@ def label_launches(shape: Shape, tensors: Tensors, up: int, down: int) -> list[k
             drivable=planes[1],
             objects=planes[2],
             confidence=planes[3] if shape.confidence else 0,
-            luts=up,
+            luts=tables,
             not_finite=down,
             classes=tensors.classes,
             grid_height=grid_height,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from deeplab_rt.backends.tensorrt.engine_store import LIBRARY_TITLES
 from deeplab_rt.errors import BackendError
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ def load(name: str | None = None) -> Library:
 def make_log(library: Library, path: Path | None = None) -> Any:
     """An ``ILogger`` that keeps the last errors and writes everything to a file, if one is given.
 
-    Its ``errors`` is a deque of the last error messages, its ``close()`` closes the file.
+    Without a file TensorRT's warnings go to this module's logger: that an engine is another device's
+    is told there and nowhere else. Its ``errors`` is a deque of the last error messages, its
+    ``close()`` closes the file.
     """
     trt = library.module
 
@@ -70,6 +75,8 @@ def make_log(library: Library, path: Path | None = None) -> Any:
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 self.errors.append(" ".join(message.split()))
+            elif severity == trt.ILogger.WARNING and not self._file:
+                LOG.warning("%s: %s", LIBRARY_TITLES[library.name], " ".join(message.split()))
             if self._file:
                 self._file.write(f"[{str(severity).rpartition('.')[2]}] {message}\n")
 

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from deeplab_rt.backends.tensorrt.device import Device
-from deeplab_rt.backends.tensorrt.engine_store import Engine
+from deeplab_rt.backends.tensorrt.engine_store import Engine, writable_by_others
+from deeplab_rt.backends.tensorrt.inspection import Layer, layers_of_inspector
 from deeplab_rt.backends.tensorrt.layout import Tensors
 from deeplab_rt.backends.tensorrt.library import Library, make_log
 from deeplab_rt.errors import BackendError, EngineError
+from deeplab_rt.files import write_atomically
 from deeplab_rt.models import OUTPUT_STRIDE
+
+LOG = logging.getLogger(__name__)
 
 
 class LoadedEngine:
     """An engine in the typed contract: uint8 ``image`` [N, H, W, 3] in, ``logits`` [N, C, h, w] out."""
 
     def __init__(
-        self, library: Library, engine: Engine, device: Device, classes: int, rebuild: str
+        self,
+        library: Library,
+        engine: Engine,
+        device: Device,
+        classes: int,
+        rebuild: str,
+        allow_host_code: bool = False,
     ) -> None:
         """Load the engine and make its buffers.
 
@@ -26,6 +39,7 @@ class LoadedEngine:
             device: whose context is current.
             classes: that the model's labels name.
             rebuild: the command that builds the engine anew, for messages.
+            allow_host_code: whether the engine may carry code that runs on the CPU.
 
         Raises:
             EngineError: the file is corrupt, or TensorRT does not take it, or its tensors are not
@@ -33,12 +47,11 @@ class LoadedEngine:
             BackendError: the GPU has not enough memory.
         """
         trt = library.module
+        self._trt = trt
         self._log = make_log(library)
         self._runtime: Any = trt.Runtime(self._log)
-        # Version-compatible engines carry the code that loads them; the store made sure whose it is.
-        self._runtime.engine_host_code_allowed = engine.spec.options.version_compatible
-        if engine.spec.options.dla_core is not None:
-            self._runtime.DLA_core = engine.spec.options.dla_core
+        if allow_host_code and engine.spec.options.version_compatible:
+            self._runtime.engine_host_code_allowed = True
         self._engine: Any = self._runtime.deserialize_cuda_engine(engine.read())
         if self._engine is None:
             raise EngineError(
@@ -46,7 +59,8 @@ class LoadedEngine:
                 f"with `{rebuild}`"
             )
         half = self._check(trt, engine, classes, rebuild)
-        self._context: Any = self._engine.create_execution_context()
+        self._cache: _RuntimeCache | None = None
+        self._context: Any = self._make_context(library, engine)
         if self._context is None:
             raise BackendError(
                 f"{library} cannot make a context ({self._log.reason()}); if the GPU is out of memory "
@@ -70,6 +84,23 @@ class LoadedEngine:
                 raise EngineError(
                     f"{engine.path}: {self._log.reason()}; rebuild it with `{rebuild}`"
                 )
+
+    def _make_context(self, library: Library, engine: Engine) -> Any:
+        """An execution context; on TensorRT-RTX with its kernels compiled before the first frame.
+
+        RTX compiles kernels while it runs. Its default (lazy) starts with slow general kernels and
+        swaps them later, which a captured graph would never see.
+        """
+        if library.name != "tensorrt_rtx":
+            return self._engine.create_execution_context()
+        runtime_config = self._engine.create_runtime_config()
+        trt = library.module
+        eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        runtime_config.dynamic_shapes_kernel_specialization_strategy = eager
+        # Our own graph holds the kernels before and behind the network too.
+        runtime_config.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED
+        self._cache = _RuntimeCache(runtime_config, engine.path.with_suffix(".rtx-cache"))
+        return self._engine.create_execution_context(runtime_config)
 
     def _check(self, trt: Any, engine: Engine, classes: int, rebuild: str) -> bool:
         """Whether the logits are half; anything but the contract is refused."""
@@ -95,7 +126,7 @@ class LoadedEngine:
         return bool(types[1] == trt.DataType.HALF)
 
     def enqueue(self, frames: int, stream: int) -> None:
-        """Start the evaluation of the first ``frames`` pictures of the input, or record it.
+        """Start the evaluation of the first ``frames`` images of the input, or record it.
 
         Raises:
             BackendError: TensorRT refused.
@@ -106,6 +137,63 @@ class LoadedEngine:
         if not (started and self._context.execute_async_v3(stream)):
             raise BackendError(f"TensorRT failed on a frame: {self._log.reason()}")
 
+    def refuses_capture(self, stream: int) -> str | None:
+        """Why the network cannot be captured in a graph, where the library knows; else None."""
+        if self._cache is None or self._context.is_stream_capturable(stream):
+            return None
+        return "TensorRT-RTX says that this network cannot be captured"
+
+    def keep_compiled(self) -> None:
+        """Write what TensorRT-RTX compiled while loading, so that the next start need not."""
+        if self._cache is not None:
+            self._cache.save()
+
+    def layers(self) -> list[Layer]:
+        """The engine's layers, as TensorRT's inspector describes them.
+
+        Raises:
+            EngineError: the engine was built without its layers' details.
+        """
+        trt, inspector = self._trt, self._engine.create_engine_inspector()
+        return layers_of_inspector(
+            inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+        )
+
+    def profile(self, run: Callable[[], None]) -> dict[str, float]:
+        """Milliseconds of each layer in what ``run`` evaluates, call by call, without a graph."""
+        times: dict[str, float] = {}
+
+        trt = self._trt
+
+        class Profiler(trt.IProfiler):  # type: ignore[misc, name-defined]
+            def report_layer_time(self, layer_name: str, ms: float) -> None:
+                times[layer_name] = times.get(layer_name, 0.0) + ms
+
+        self._profiler = Profiler()  # TensorRT keeps no reference of its own
+        self._context.profiler = self._profiler
+        run()
+        return times
+
     def close(self) -> None:
         """Let go of TensorRT's objects in the order that it wants; the context must be current."""
-        self._context = self._engine = self._runtime = None
+        self._context = self._cache = self._engine = self._runtime = None
+
+
+class _RuntimeCache:
+    """The kernels that TensorRT-RTX compiled for an engine on this GPU, kept beside the engine."""
+
+    def __init__(self, runtime_config: Any, path: Path) -> None:
+        self._path = path
+        self._cache = runtime_config.create_runtime_cache()
+        if danger := writable_by_others(path):
+            LOG.warning("not read: %s", danger)
+        elif path.is_file():
+            self._cache.deserialize(path.read_bytes())  # what does not fit is compiled anew
+        runtime_config.set_runtime_cache(self._cache)
+
+    def save(self) -> None:
+        try:
+            write_atomically(self._path, bytes(self._cache.serialize()))
+            self._path.chmod(0o600)
+        except OSError as failure:
+            LOG.warning("%s: compiled kernels are not kept: %s", self._path, failure.strerror)

@@ -50,7 +50,7 @@ def test_builds_ahead_of_time_and_says_where(
     [
         (["--target", "SM42"], "cannot build for 'SM42'"),
         (["--target", "SM86", "--precision", "int8"], "has no int8-trt file"),
-        (["--target", "SM86", "--dla", "0"], "there is no DLA core 0"),
+        (["--target", "SM86", "--workspace", "0"], "a workspace of 0 MB: expected at least 1"),
         (["--target", "SM86", "--size", "100x100"], "multiple of 32"),
     ],
 )
@@ -62,6 +62,23 @@ def test_refusals_are_one_line(
     lines = [line for line in err.splitlines() if not line.startswith("build: ")]
     assert out == "" and len(lines) == 1
     assert lines[0].startswith("deeplab_rt build: ") and message in lines[0]
+
+
+@needs_rtx
+def test_a_cameras_size_gives_the_input_its_shape_and_inspect_the_layers(
+    palette_model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["build", "--model", str(palette_model.directory), "--target", "SM86"]
+    command += ["--precision", "fp32", "--camera", "1920x640", "--inspect"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert " fp32 192x64, any GPU" in out
+    assert "layers move" in out and "Float -> Float" in out and "UInt8" in out
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["inspection"]
+    assert found["layers"] > 0 and found["bytes_moved"] > 64 * 128 * 3
+    with pytest.raises(SystemExit):
+        main([*command, "--size", "64x64"])
 
 
 def test_without_a_gpu_it_says_so(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import shutil
 import sys
 from collections.abc import Iterator
@@ -56,6 +57,13 @@ def _driver(host_kernels_library: Path, tmp_path_factory: pytest.TempPathFactory
 def driver(_driver: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
     """The emulated driver with one GPU; afterwards nothing may be left on it, nor written past an end."""
     monkeypatch.setattr(probe, "_lost", None)
+    monkeypatch.setattr(probe, "BOARD", Path("/nonexistent"))
+    for record in (
+        fake_tensorrt.violations,
+        fake_tensorrt.host_code_allowed,
+        fake_tensorrt.configs,
+    ):
+        record.clear()
     _driver.emu_forget()
     _driver.emu_present(1)
     _driver.emu_device(b"Emulated Orin", 8, 7)
@@ -63,6 +71,10 @@ def driver(_driver: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[ct
     _driver.emu_present(0)
     assert _driver.emu_live() == 0, "something was not freed"
     assert _driver.emu_corruptions() == 0, "something was written past the end of a buffer"
+    assert _driver.emu_blocking_streams() == 0, "a stream waits for the default one"
+    gc.collect()
+    found, fake_tensorrt.violations[:] = list(fake_tensorrt.violations), []
+    assert not found, found
 
 
 @pytest.fixture

@@ -112,7 +112,8 @@ def test_an_engine_made_for_more_machines_fits(
     if options.hardware_compatible:
         built_for = replace(built_for, version="10.1.0")
     engine_store.save(replace(wanted, target=built_for, options=options), b"engine")
-    assert engine_store.find(palette_model, wanted).read() == b"engine"
+    found = engine_store.find(palette_model, wanted, allow_host_code=True)
+    assert found.read() == b"engine"
 
 
 def test_an_engine_of_a_changed_model_is_stale(palette_model: Model, wanted: EngineSpec) -> None:
@@ -138,10 +139,15 @@ def test_an_engine_for_more_frames_serves_fewer_and_not_the_reverse(
 def test_of_two_that_fit_the_one_built_last_is_taken(
     palette_model: Model, wanted: EngineSpec
 ) -> None:
-    engine_store.save(replace(wanted, options=Options(dla_core=0)), b"dla")
+    wide = Options(hardware_compatible=True)
+    engine_store.save(replace(wanted, options=wide), b"first")
     time.sleep(0.01)
-    engine_store.save(wanted, b"gpu")
-    assert engine_store.find(palette_model, wanted).read() == b"gpu"
+    engine_store.save(replace(wanted, options=wide, max_batch=1), b"second")
+    assert engine_store.find(palette_model, wanted).read() == b"second"
+    engine_store.save(wanted, b"plain")
+    time.sleep(0.01)
+    engine_store.save(replace(wanted, options=wide), b"third")
+    assert engine_store.find(palette_model, wanted).read() == b"plain", "plain before all others"
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,8 @@ def test_nvrtc_compiles_every_kernel(
     architecture: str, record_property: pytest.RecordProperty
 ) -> None:
     pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-python is not installed")
-    cubin, log = kernels.compile_kernels(f"sm_{architecture}")
+    compiled = kernels.compile_kernels(f"sm_{architecture}")
+    cubin, log = compiled.cubin, compiled.log
     assert cubin[:4] == b"\x7fELF"
     for name in kernels.NAMES:
         assert name.encode() + b"\0" in cubin
@@ -261,6 +262,16 @@ def test_nvrtc_compiles_every_kernel(
     assert len(registers) == len(kernels.NAMES) and len(spills) == 2 * len(kernels.NAMES)
     assert not any(spills)
     assert max(registers) <= 80, "three blocks of 256 threads must fit an SM of 65,536 registers"
+
+
+def test_the_gpus_code_rounds_as_ieee_754_says_and_reads_halves_as_halves() -> None:
+    """What the host-compiled kernels cannot show, since there these are the host's: read in the PTX."""
+    pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-python is not installed")
+    ptx = kernels.compile_kernels("sm_87").ptx
+    assert ".ftz" not in ptx and ".approx" not in ptx, "no fast math"
+    assert "fma.rn.f32" not in ptx, "no multiplication and addition in one rounding"
+    assert "div.rn.f32" in ptx and "mul.rn.f32" in ptx and "add.rn.f32" in ptx
+    assert "cvt.f32.f16" in ptx and "bf16" not in ptx
 
 
 def test_an_architecture_that_nvrtc_does_not_know_is_refused_in_one_line() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from typed_networks import int8_chain
+from typed_networks import int8_chain, reshape
 
 from deeplab_rt.backends.tensorrt import builder, engine_store, library
 from deeplab_rt.backends.tensorrt.builder import build
@@ -251,15 +251,38 @@ def test_built_once_and_anew_only_if_asked(typed_model: Model) -> None:
 
 
 def test_options_that_widen_where_an_engine_runs(typed_model: Model) -> None:
-    """TensorRT-RTX does one, refuses another for want of a library, and knows no DLA."""
+    """TensorRT-RTX does one and refuses the other for want of a library."""
     wide = Options(hardware_compatible=True)
     assert build(typed_model, "fp32", target="SM86", options=wide).spec.options == wide
     with pytest.raises(EngineError, match=r"cannot build .*nvinfer_lean.*whole log is in .*\.log"):
         build(typed_model, "fp32", target="SM86", options=Options(version_compatible=True))
-    with pytest.raises(EngineError, match="there is no DLA core 0"):
-        build(typed_model, "fp32", target="SM86", options=Options(dla_core=0))
-    with pytest.raises(ModelError, match="batch of 1"):
-        build(typed_model, "fp32", max_batch=2, target="SM86", options=Options(dla_core=0))
+
+
+def test_the_network_is_strongly_typed_and_the_workspace_as_asked(
+    typed_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT-RTX is always strongly typed; TensorRT 10 picks its own types unless it is told."""
+    rtx = library.load("tensorrt_rtx")
+    flags, pools = [], []
+
+    class Builder(rtx.module.Builder):  # type: ignore[misc, name-defined]
+        def create_network(self, given: int = 0) -> Any:
+            flags.append(given)
+            return super().create_network(given)
+
+        def build_serialized_network(self, network: Any, config: Any) -> Any:
+            pools.append(config.get_memory_pool_limit(rtx.module.MemoryPoolType.WORKSPACE))
+            return super().build_serialized_network(network, config)
+
+    class Module:
+        def __getattr__(self, name: str) -> Any:
+            return Builder if name == "Builder" else getattr(rtx.module, name)
+
+    double = library.Library(Module(), rtx.name, rtx.version)
+    monkeypatch.setattr(library, "load", lambda name=None: double)
+    build(typed_model, "fp32", target="SM86", workspace_mb=64)
+    assert flags == [1 << int(rtx.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)]
+    assert pools == [64 << 20]
 
 
 def test_timing_cache_is_kept(typed_model: Model) -> None:
@@ -273,7 +296,7 @@ def test_timing_cache_is_kept(typed_model: Model) -> None:
     for _ in range(2):
         with pytest.warns(DeprecationWarning, match="no-ops"):
             builder._compile(
-                posing, path, path.read_bytes(), spec, "SM86", lambda phase, done: None
+                posing, path, path.read_bytes(), spec, 11, "SM86", 64, lambda phase, done: None
             )
     (cache,) = engine_store.engines_dir().glob("timings-*.cache")
     assert cache.name == f"timings-{rtx.version}-Some_GPU_1-8.6.cache"
@@ -329,7 +352,9 @@ def test_an_input_of_another_type_is_refused(spoil: Callable[..., Model]) -> Non
     def change(network: onnx.ModelProto) -> None:
         network.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
 
-    with pytest.raises(ModelError, match="image FLOAT.*expected image UINT8.*deeplab_rt export"):
+    with pytest.raises(
+        ModelError, match=r"inputs are float32 \[.*expected one uint8.*deeplab_rt export"
+    ):
         build(spoil("fp32", change), "fp32", target="SM86")
 
 
@@ -337,8 +362,23 @@ def test_an_output_of_another_name_is_refused(spoil: Callable[..., Model]) -> No
     def change(network: onnx.ModelProto) -> None:
         network.graph.node[-1].output[0] = network.graph.output[0].name = "scores"
 
-    with pytest.raises(ModelError, match="scores FLOAT; expected"):
+    with pytest.raises(ModelError, match="tensors are image and scores; expected image and logits"):
         build(spoil("fp32", change), "fp32", target="SM86")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("scalar", r"outputs float32 \[\]; expected one uint8"),
+        ("stride", r"at an input of 128x96 the logits are \[1, 11, 12, 16\].*a stride of 4"),
+        ("classes", "the network gives 7 classes, the manifest names 11 labels"),
+    ],
+)
+def test_an_output_of_another_shape_is_refused(
+    spoil: Callable[..., Model], change: str, message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        build(spoil("fp32", lambda network: reshape(network, change)), "fp32", target="SM86")
 
 
 def test_an_operator_that_tensorrt_lacks_is_refused(spoil: Callable[..., Model]) -> None:
@@ -353,7 +393,7 @@ def test_a_file_that_is_no_network_is_refused(typed_model: Model, tmp_path: Path
     (tmp_path / "model.onnx").write_bytes(b"\0" * 100)
     files = {"fp32": {"path": "model.onnx"}}
     model = write_manifest(tmp_path, {**typed_model.manifest, "files": files})
-    with pytest.raises(ModelError, match="cannot read it|its tensors are none; expected image"):
+    with pytest.raises(ModelError, match="cannot read it|its inputs are none"):
         build(model, "fp32", target="SM86")
 
 

@@ -19,8 +19,12 @@ def found(name: str) -> list[doctor.Finding]:
 
 
 def test_gpu_and_driver(driver: ctypes.CDLL, tensorrt: Any) -> None:
-    assert found("GPU")[0].found == "Emulated Orin (8.7), 8.0 GiB of memory of its own"
+    assert found("GPU")[0].found == ("Emulated Orin (8.7, 16 SMs), 8.0 GiB of memory of its own")
     assert found("driver")[0].found == "knows CUDA 13.0"
+    assert (
+        "make test-gpu PLATFORM=cuda13` (the driver knows CUDA 13)"
+        in found("GPU platform")[0].found
+    )
     assert found("TensorRT")[0].found == "TensorRT 10.3.0"
     driver.emu_integrated(1)
     assert "shared with the CPU" in found("GPU")[0].found
@@ -40,7 +44,8 @@ def test_engines_of_this_machine(
     there = [one for one in found("engine") if one.state == "ok"]
     assert len(there) == 1
     assert (
-        "fp32 " in there[0].found and "Emulated Orin (8.7) with TensorRT 10.3.0" in there[0].found
+        "fp32 " in there[0].found
+        and "Emulated Orin (8.7, 16 SMs) with TensorRT 10.3.0" in there[0].found
     )
 
 

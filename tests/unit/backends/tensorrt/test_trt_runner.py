@@ -40,9 +40,15 @@ MakeBackend = Callable[..., Any]
 
 
 @pytest.fixture
-def make(driver: ctypes.CDLL, tensorrt: Any, typed_model: Model) -> Iterator[MakeBackend]:
+def make(
+    driver: ctypes.CDLL, tensorrt: Any, typed_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MakeBackend]:
     """Makes backends of the typed model, whose engines are stored first; closes them afterwards."""
+    from deeplab_rt.backends.tensorrt import runner
     from deeplab_rt.backends.tensorrt.runner import TensorRTBackend
+
+    monkeypatch.setattr(runner, "TRIAL_FRAME", Size(48, 64))  # kernels are slow on the CPU
+    monkeypatch.setattr(runner, "TRIALS", 1)
 
     opened: list[TensorRTBackend] = []
 
@@ -66,7 +72,7 @@ def store_engine(model: Model, precision: str, max_batch: int = 1) -> engine_sto
 
 @pytest.fixture
 def cpu(typed_model: Model) -> Iterator[OpenVINOBackend]:
-    backend = OpenVINOBackend(typed_model, "fp32")
+    backend = OpenVINOBackend(typed_model, "fp32", (96, 128))
     yield backend
     backend.close()
 
@@ -218,7 +224,7 @@ def test_graph_serves_every_frame_but_the_first_and_is_captured_anew_for_a_new_s
 def test_many_sizes_do_not_pile_up(
     driver: ctypes.CDLL, make: MakeBackend, cpu: OpenVINOBackend, camvid11: LabelSet
 ) -> None:
-    from deeplab_rt.backends.tensorrt.runner import PLANS
+    from deeplab_rt.backends.tensorrt.slots import PLANS
 
     backend, request = make(), MaskRequest(camvid11)
     sizes = [(200 - 7 * n, 140 - 3 * n) for n in range(3 * PLANS)]
@@ -288,20 +294,6 @@ def test_stage_times(driver: ctypes.CDLL, make: MakeBackend, camvid11: LabelSet)
         assert all(value >= 0 for value in masks.timings.values())
         # The emulation works while the CPU waits, and the network is where the work is.
         assert masks.timings["network"] > masks.timings["download"]
-
-
-def test_unified_memory_copies_nothing(
-    driver: ctypes.CDLL, make: MakeBackend, camvid11: LabelSet
-) -> None:
-    driver.emu_integrated(1)
-    backend = make()
-    before = driver.emu_calls(b"cuMemcpyHtoDAsync_v2")
-    frame = np.zeros((96, 128, 3), np.uint8)
-    masks = [evaluate(backend, [frame], MaskRequest(camvid11))[0] for _ in range(4)]
-    assert driver.emu_calls(b"cuMemcpyDtoHAsync_v2") == 0
-    assert driver.emu_calls(b"cuMemcpyHtoDAsync_v2") <= before + 1  # the second slot's geometry
-    assert backend.info.details["memory"] == "unified: no copies"
-    assert "upload" not in masks[0].timings
 
 
 def test_made_in_one_thread_used_in_another(make: MakeBackend, camvid11: LabelSet) -> None:
@@ -406,6 +398,7 @@ def life(make: MakeBackend, labels: LabelSet) -> None:
 @pytest.mark.parametrize("code", [INVALID_VALUE, OUT_OF_MEMORY, ILLEGAL_ADDRESS])
 def test_every_driver_call_may_fail_at_any_time(
     driver: ctypes.CDLL,
+    tensorrt: Any,
     make: MakeBackend,
     camvid11: LabelSet,
     monkeypatch: pytest.MonkeyPatch,
@@ -436,6 +429,8 @@ def test_every_driver_call_may_fail_at_any_time(
                 assert "\n" not in text
                 assert "restart" in text or code != ILLEGAL_ADDRESS or "driver" in text, text
             assert driver.emu_live() == 0, f"{name} {nth} leaks"
+            if name == "cuStreamSynchronize":
+                tensorrt.violations.clear()  # nobody can wait where waiting is what fails
     assert failed > len(counts)
 
 

@@ -118,6 +118,35 @@ def int8_chain(half: bool, activation: str | None) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)])
 
 
+def reshape(network: onnx.ModelProto, change: str) -> None:
+    """Give the palette network an output that is not the contract's, in place.
+
+    Args:
+        network: with a convolution at its end.
+        change: ``scalar``, ``stride`` (8 instead of 4) or ``classes`` (7 of 11).
+    """
+    graph, output = network.graph, network.graph.output[0]
+    if change == "classes":
+        for tensor in graph.initializer:
+            if tensor.name in ("weight", "bias"):
+                array = numpy_helper.to_array(tensor)[:7]
+                tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        output.type.tensor_type.shape.dim[1].dim_value = 7
+        return
+    graph.node[-1].output[0] = "inner"
+    if change == "scalar":
+        node = onnx.helper.make_node("ReduceSum", ["inner"], [output.name], keepdims=0)
+        shape: list[int | str] = []
+    else:
+        node = onnx.helper.make_node(
+            "MaxPool", ["inner"], [output.name], kernel_shape=[2, 2], strides=[2, 2]
+        )
+        shape = ["n", 11, "hh", "ww"]
+    graph.node.append(node)
+    value = onnx.helper.make_tensor_value_info(output.name, TensorProto.FLOAT, shape)
+    output.CopyFrom(value)
+
+
 def of_one_size(network: onnx.ModelProto, size: tuple[int, int]) -> bytes:
     """A network for any number of frames of one (height, width), as a builder makes it."""
     height, width = size

@@ -3,12 +3,17 @@
 It reads and writes the emulated device's memory, and puts its work into the emulated stream as a host
 function, so that it is queued, awaited and captured as a real engine's work is. Each frame is evaluated
 by itself exactly as the CPU backend does it, so that the logits are the same to the bit.
+
+It is strict: what a real TensorRT would crash or err on in silence is written down in ``violations``,
+which the fixtures find empty or fail.
 """
 
 from __future__ import annotations
 
 import ctypes
 import enum
+import json
+import weakref
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +25,19 @@ __version__ = "10.3.0"
 DataType = enum.Enum("DataType", ["FLOAT", "HALF", "INT8", "INT32", "UINT8"])
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
+DynamicShapesKernelSpecializationStrategy = enum.Enum(
+    "DynamicShapesKernelSpecializationStrategy", ["LAZY", "EAGER", "NONE"]
+)
+CudaGraphStrategy = enum.Enum("CudaGraphStrategy", ["DISABLED", "WHOLE_GRAPH_CAPTURE"])
+LayerInformationFormat = enum.Enum("LayerInformationFormat", ["ONELINE", "JSON"])
+
+violations: list[str] = []  # what a real TensorRT would not have survived
+_callbacks: list[Any] = []  # streams and graphs call them, whatever became of their context
+host_code_allowed: list[bool] = []  # of each runtime that loaded an engine
+configs: list[Any] = []  # runtime configs that contexts were made with
+warning: str | None = None  # a test's wish: TensorRT warns of this when it loads
+capturable = True  # a test's wish: what TensorRT-RTX says of the network
+on_enqueue: Any = None  # a test's wish: called within every enqueue
 refuse_when_capturing = False  # a test's wish: the network cannot be captured
 poison: float | None = None  # a test's wish: this value among the logits
 
@@ -31,13 +49,21 @@ class ILogger:
         pass
 
 
+class IProfiler:
+    def __init__(self) -> None:
+        pass
+
+
 class Runtime:
-    DLA_core = 0
+    engine_host_code_allowed = False
 
     def __init__(self, logger: Any) -> None:
         self.logger = logger
 
     def deserialize_cuda_engine(self, content: bytes) -> Engine | None:
+        host_code_allowed.append(self.engine_host_code_allowed)
+        if warning:
+            self.logger.log(ILogger.WARNING, warning)
         try:
             return Engine(content, self.logger)
         except RuntimeError as error:
@@ -82,18 +108,76 @@ class Engine:
     def get_tensor_dtype(self, name: str) -> DataType:
         return self.types[self._port(name).element_type.get_type_name()]
 
-    def create_execution_context(self) -> Context | None:
+    def create_runtime_config(self) -> RuntimeConfig:
+        return RuntimeConfig()
+
+    def create_execution_context(self, config: RuntimeConfig | None = None) -> Context | None:
+        if config is not None:
+            configs.append(config)
+            config.cache.content = config.cache.content or b"compiled kernels"
         return Context(self)
+
+    def create_engine_inspector(self) -> Inspector:
+        return Inspector(self)
+
+
+class RuntimeCache:
+    content = b""
+
+    def deserialize(self, content: bytes) -> bool:
+        self.content = content
+        return True
+
+    def serialize(self) -> bytes:
+        return self.content
+
+
+class RuntimeConfig:
+    dynamic_shapes_kernel_specialization_strategy = DynamicShapesKernelSpecializationStrategy.LAZY
+    cuda_graph_strategy = CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+
+    def create_runtime_cache(self) -> RuntimeCache:
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache: RuntimeCache) -> bool:
+        self.cache = cache
+        return True
+
+
+class Inspector:
+    """One layer, as TensorRT 10 writes it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def get_engine_information(self, kind: LayerInformationFormat) -> str:
+        assert kind is LayerInformationFormat.JSON
+        sides = [
+            {
+                "Name": name,
+                "Dimensions": list(self._engine.get_tensor_shape(name)),
+                "Format/Datatype": {"FLOAT": "Float", "HALF": "Half"}.get(
+                    self._engine.get_tensor_dtype(name).name, "UInt8"
+                ),
+            }
+            for name in self._engine.names
+        ]
+        layer = {"Name": "the network", "LayerType": "CaskConvolution"}
+        return json.dumps({"Layers": [{**layer, "Inputs": sides[:1], "Outputs": sides[1:]}]})
 
 
 class Context:
+    profiler: Any = None
+
     def __init__(self, engine: Engine) -> None:
         self._compiled = engine.compiled
         self._request = self._compiled.create_infer_request()
         self._engine = engine
         self._address: dict[str, int] = {}
         self._shape: tuple[int, ...] = ()
-        self._callbacks: list[Any] = []  # graphs call them again
+        self._enqueued: set[tuple[int, ...]] = set()  # shapes, outside of a capture
+        self._pending = {"count": 0}
+        weakref.finalize(self, _dropped, self._pending, self._address)
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self._address[name] = address
@@ -103,23 +187,43 @@ class Context:
         self._shape = tuple(shape)
         return True
 
+    def is_stream_capturable(self, stream: int) -> bool:
+        return capturable
+
     def execute_async_v3(self, stream: int) -> bool:
         driver = emulated_driver()
-        if refuse_when_capturing and driver.emu_is_capturing(ctypes.c_void_p(stream)):
+        capturing = driver.emu_is_capturing(ctypes.c_void_p(stream))
+        if on_enqueue is not None:
+            on_enqueue(capturing)
+        if refuse_when_capturing and capturing:
             self._engine.logger.log(
                 ILogger.ERROR, "this network synchronises and cannot be captured"
             )
             return False
-        shape = self._shape
+        shape, pending, alive = self._shape, self._pending, weakref.ref(self)
+        if capturing and shape not in self._enqueued:
+            violations.append(f"captured at {shape} before it was ever enqueued at that shape")
+        if not capturing:
+            self._enqueued.add(shape)
+            pending["count"] += 1
 
         @_CALLBACK
         def evaluate(_: int) -> None:
-            self._evaluate(shape)
+            if not capturing:
+                pending["count"] -= 1
+            context = alive()
+            if context is None:
+                violations.append("evaluated after its context was dropped")
+            else:
+                context._evaluate(shape)
 
-        self._callbacks.append(evaluate)
+        _callbacks.append(evaluate)
         code = driver.cuLaunchHostFunc(ctypes.c_void_p(stream), evaluate, None)
         if code:
+            pending["count"] -= not capturing
             self._engine.logger.log(ILogger.ERROR, f"Cuda failure {code}")
+        elif self.profiler is not None:
+            self.profiler.report_layer_time("the network", 0.5)
         return not code
 
     def _evaluate(self, shape: tuple[int, ...]) -> None:
@@ -137,3 +241,13 @@ def _view(address: int, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     flat = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
     return flat.view(dtype).reshape(shape)
+
+
+def _dropped(pending: dict[str, int], addresses: dict[str, int]) -> None:
+    """A context is gone: nothing of it may be at work, and its buffers must still be there."""
+    driver = emulated_driver()
+    if pending["count"] and not driver.emu_lost():
+        violations.append("a context was dropped while its work was queued")
+    for name, address in addresses.items():
+        if not driver.emu_is_allocated(ctypes.c_uint64(address)):
+            violations.append(f"the buffer of {name} was freed before the context")

@@ -47,6 +47,7 @@ def emulated_driver() -> ctypes.CDLL:
     """The double, which must be loaded already."""
     driver = ctypes.CDLL("libcuda.so.1")
     driver.emu_called.restype = ctypes.c_char_p
+    driver.emu_host_words.restype = ctypes.c_uint64
     return driver
 
 

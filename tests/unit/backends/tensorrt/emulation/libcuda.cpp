@@ -18,6 +18,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #define API extern "C" __attribute__((visibility("default")))
@@ -25,6 +26,7 @@ typedef int Result;
 typedef uint64_t Address;
 enum {
     OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, STUB = 34, NO_DEVICE = 100, INVALID_CONTEXT = 201,
+    INVALID_DEVICE = 101, NO_BINARY = 209,
     INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, CAPTURE_UNSUPPORTED = 900,
     CAPTURE_INVALIDATED = 901, CAPTURE_ISOLATION = 905,
 };
@@ -38,6 +40,7 @@ struct Mark {  // one recording of an event
 };
 struct Event {
     std::shared_ptr<Mark> latest;
+    unsigned flags = 0;
 };
 struct Work {
     std::string name;
@@ -48,6 +51,8 @@ struct Work {
 struct Stream {
     std::list<Work> queue;
     bool capturing = false, invalidated = false;
+    int mode = 0;  // of the capture: 0 global, 1 thread-local, 2 relaxed
+    std::thread::id capturer;
     std::vector<Work> captured;
 };
 struct Graph {
@@ -69,6 +74,8 @@ struct Injection {
 };
 
 static int present = 1, integrated = 0, eager_copies = 0, corruptions = 0, lost = 0;
+static int sm_count = 16, blocking_streams = 0, mapped_delay_us = 0, copy_delay_us = 0;
+static std::map<std::string, uint64_t> host_words;  // kernel -> its argument words that point to the host
 static int capability_major = 8, capability_minor = 7;
 static std::string device_name = "Emulated Orin";
 static size_t memory_limit = size_t(1) << 40;
@@ -81,7 +88,7 @@ static std::set<Event*> events;
 static std::set<Graph*> graphs, runnables;
 static std::set<Function*> functions;
 static int modules = 0, contexts = 0;
-static thread_local int current = 0, capturing_here = 0;
+static thread_local int current = 0;
 static const size_t CANARY = 64;
 
 static bool fails_forever(Result code) { return code == 214 || (code >= 700 && code <= 719); }
@@ -134,8 +141,12 @@ static Result run_all() {
         if (const Result code = run_until(stream, nullptr)) return code;
     return OK;
 }
+static Stream legacy;  // the default stream, by the handle 1
+static Stream* real(Stream* stream) {
+    return reinterpret_cast<Address>(stream) == 1 ? &legacy : stream;
+}
 static Result put(Stream* stream, Work work) {
-    if (!streams.count(stream)) return INVALID_HANDLE;
+    if (stream != &legacy && !streams.count(stream)) return INVALID_HANDLE;
     if (stream->capturing) {
         stream->captured.push_back(std::move(work));
         return OK;
@@ -146,16 +157,27 @@ static Result put(Stream* stream, Work work) {
 }
 // What may not be done by a thread that captures.
 static Result not_while_capturing() {
-    if (!capturing_here) return OK;
+    Result code = OK;
     for (Stream* stream : streams)
-        if (stream->capturing) stream->invalidated = true;
-    return CAPTURE_UNSUPPORTED;
+        if (stream->capturing &&
+            (stream->mode == 0 ||
+             (stream->mode == 1 && stream->capturer == std::this_thread::get_id())))
+            stream->invalidated = true, code = CAPTURE_UNSUPPORTED;
+    return code;
 }
+
+static bool inside(const std::map<Address, Block>& where, Address address, size_t size);
 
 // ---- For the tests --------------------------------------------------------------------------------
 
 API void emu_present(int value) { present = value; }
 API void emu_integrated(int value) { integrated = value; }
+API void emu_sms(int value) { sm_count = value; }
+// How long a kernel takes that reads or writes the host's memory, and a copy.
+API void emu_delays(int mapped_us, int copy_us) { mapped_delay_us = mapped_us, copy_delay_us = copy_us; }
+API int emu_blocking_streams() { return blocking_streams; }
+API uint64_t emu_host_words(const char* kernel) { return host_words[kernel]; }
+API void emu_other_context() { current = 0; }  // somebody else made theirs current in this thread
 API void emu_eager_copies(int value) { eager_copies = value; }
 API void emu_memory_limit(size_t bytes) { memory_limit = bytes; }
 API void emu_device(const char* name, int major, int minor) {
@@ -165,14 +187,17 @@ API void emu_kernels(const char* path) { kernels = dlopen(path, RTLD_NOW); }
 API void emu_fail(const char* name, int nth, int code) { injections[name] = {nth, code}; }
 API int emu_calls(const char* name) { return calls[name]; }
 API void emu_forget() {  // failures and counts, as a new process would
-    injections.clear(), calls.clear(), lost = 0, current = 0;
-    eager_copies = integrated = 0, memory_limit = size_t(1) << 40;
+    injections.clear(), calls.clear(), lost = 0, current = 0, legacy = Stream();
+    eager_copies = integrated = 0, memory_limit = size_t(1) << 40, sm_count = 16;
+    mapped_delay_us = copy_delay_us = blocking_streams = 0, host_words.clear();
 }
 API int emu_live() {
     return device_memory.size() + host_memory.size() + streams.size() + events.size() + graphs.size() +
            runnables.size() + modules + contexts;
 }
+API int emu_is_allocated(Address address) { return inside(device_memory, address, 1); }
 API int emu_is_capturing(Stream* stream) { return streams.count(stream) && stream->capturing; }
+API int emu_lost() { return lost; }
 API int emu_corruptions() { return corruptions; }
 API int emu_pending() { return injections.size(); }
 // The names of everything called or run so far, one a line.
@@ -206,6 +231,7 @@ API Result cuDeviceGetCount(int* count) {
 }
 API Result cuDeviceGet(int* device, int ordinal) {
     ENTER();
+    if (ordinal < 0 || ordinal >= present) return INVALID_DEVICE;
     *device = ordinal;
     return OK;
 }
@@ -224,6 +250,7 @@ API Result cuDeviceGetAttribute(int* value, int attribute, int) {
     *value = attribute == 75   ? capability_major
              : attribute == 76 ? capability_minor
              : attribute == 18 ? integrated
+             : attribute == 16 ? sm_count
                                : 0;
     return OK;
 }
@@ -240,12 +267,17 @@ API Result cuDevicePrimaryCtxRelease_v2(int) {
 }
 API Result cuCtxSetCurrent(void* context) {
     ENTER();
-    current = context != nullptr;
+    current = context == &contexts;
     return OK;
 }
 API Result cuModuleLoadData(void** module, const void* image) {
     ENTER_CONTEXT();
     if (std::memcmp(image, "\x7f" "ELF", 4)) return INVALID_VALUE;
+    // A cubin runs on its own major architecture, from its minor one on. NVRTC 13 has the architecture
+    // in the second byte of e_flags (ABI 8), NVRTC 12 in the first (ABI 7).
+    const auto* elf = static_cast<const unsigned char*>(image);
+    const int built_for = elf[8] >= 8 ? elf[49] : elf[48];
+    if (built_for / 10 != capability_major || built_for % 10 > capability_minor) return NO_BINARY;
     ++modules;
     *module = &modules;
     return OK;
@@ -337,6 +369,7 @@ API Result cuMemHostGetDevicePointer_v2(Address* address, void* pointer, unsigne
 }
 static Result copy(const char* name, Address to, Address from, size_t size, Stream* stream) {
     return put(stream, {name, [=] {
+        std::this_thread::sleep_for(std::chrono::microseconds(copy_delay_us));
         std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), size);
         return Result(OK);
     }, nullptr, nullptr});
@@ -353,6 +386,33 @@ API Result cuMemcpyDtoHAsync_v2(void* to, Address from, size_t size, Stream* str
     if (!inside(host_memory, reinterpret_cast<Address>(to), size)) return INVALID_VALUE;
     return copy(__func__, reinterpret_cast<Address>(to), from, size, stream);
 }
+struct Rows {  // CUDA_MEMCPY2D
+    size_t source_x, source_y;
+    int source_type;
+    const void* source_host;
+    Address source;
+    void* source_array;
+    size_t source_pitch, target_x, target_y;
+    int target_type;
+    void* target_host;
+    Address target;
+    void* target_array;
+    size_t target_pitch, width, height;
+};
+API Result cuMemcpy2DAsync_v2(const Rows* given, Stream* stream) {
+    ENTER_CONTEXT();
+    const Rows rows = *given;
+    if (rows.source_type != 4 || rows.target_type != 4 || rows.source_pitch < rows.width) return INVALID_VALUE;
+    if (!inside(device_memory, rows.source, (rows.height - 1) * rows.source_pitch + rows.width)) return INVALID_VALUE;
+    const size_t size = rows.height * rows.target_pitch;
+    if (!inside(device_memory, rows.target, size) && !inside(host_memory, rows.target, size)) return INVALID_VALUE;
+    return put(stream, {__func__, [=] {
+        for (size_t row = 0; row < rows.height; ++row)
+            std::memcpy(reinterpret_cast<void*>(rows.target + row * rows.target_pitch),
+                        reinterpret_cast<void*>(rows.source + row * rows.source_pitch), rows.width);
+        return Result(OK);
+    }, nullptr, nullptr});
+}
 API Result cuMemsetD32Async(Address to, unsigned value, size_t count, Stream* stream) {
     ENTER_CONTEXT();
     if (!inside(device_memory, to, 4 * count) && !inside(host_memory, to, 4 * count))
@@ -365,8 +425,9 @@ API Result cuMemsetD32Async(Address to, unsigned value, size_t count, Stream* st
 
 // ---- Streams, events, kernels ---------------------------------------------------------------------
 
-API Result cuStreamCreate(Stream** stream, unsigned) {
+API Result cuStreamCreate(Stream** stream, unsigned flags) {
     ENTER_CONTEXT();
+    blocking_streams += flags != 1;  // one that waits for the default stream, and it for this one
     streams.insert(*stream = new Stream);
     return OK;
 }
@@ -386,15 +447,17 @@ API Result cuStreamSynchronize(Stream* stream) {
 }
 API Result cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
     ENTER_CONTEXT();
+    stream = real(stream);
     if (stream->capturing) {  // the event is not of this capture
         stream->invalidated = true;
         return CAPTURE_ISOLATION;
     }
     return event->latest ? put(stream, {__func__, nullptr, nullptr, event->latest}) : Result(OK);
 }
-API Result cuEventCreate(Event** event, unsigned) {
+API Result cuEventCreate(Event** event, unsigned flags) {
     ENTER_CONTEXT();
     events.insert(*event = new Event);
+    (*event)->flags = flags;
     return OK;
 }
 API Result cuEventDestroy_v2(Event* event) {
@@ -403,6 +466,8 @@ API Result cuEventDestroy_v2(Event* event) {
     return OK;
 }
 static Result record(const char* name, Event* event, Stream* stream, bool external) {
+    stream = real(stream);
+    if (external && !stream->capturing) return INVALID_VALUE;  // only a graph has such nodes
     if (stream->capturing && !external) {
         event->latest = nullptr;  // in a graph it orders, and has no time
         return OK;
@@ -426,7 +491,7 @@ API Result cuEventSynchronize(Event* event) {
 }
 API Result cuEventElapsedTime(float* milliseconds, Event* begin, Event* end) {
     ENTER_CONTEXT();
-    if (!begin->latest || !end->latest) return INVALID_HANDLE;
+    if (!begin->latest || !end->latest || (begin->flags | end->flags) & 2) return INVALID_HANDLE;
     if (!begin->latest->done || !end->latest->done) return NOT_READY;
     *milliseconds = static_cast<float>(end->latest->at_ms - begin->latest->at_ms);
     return OK;
@@ -438,7 +503,15 @@ API Result cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned
     if (!gx || !gy || !gz || bx * by * bz > 1024) return INVALID_VALUE;
     const auto* begin = static_cast<unsigned char*>(parameters[0]);
     std::vector<unsigned char> args(begin, begin + function->args);
+    uint64_t words = 0;
+    for (size_t i = 0; 8 * i + 8 <= args.size(); ++i) {
+        Address address;
+        std::memcpy(&address, &args[8 * i], 8);
+        if (inside(host_memory, address, 1)) words |= uint64_t(1) << i;
+    }
+    host_words[function->name] |= words;
     return put(stream, {function->name, [=] {
+        if (words) std::this_thread::sleep_for(std::chrono::microseconds(mapped_delay_us));
         const unsigned grid[] = {gx, gy, gz}, block[] = {bx, by, bz};
         function->run(grid, block, args.data());
         return Result(OK);
@@ -454,15 +527,14 @@ API Result cuLaunchHostFunc(Stream* stream, void (*function)(void*), void* data)
 
 // ---- Graphs ---------------------------------------------------------------------------------------
 
-API Result cuStreamBeginCapture_v2(Stream* stream, int) {
+API Result cuStreamBeginCapture_v2(Stream* stream, int mode) {
     ENTER_CONTEXT();
     stream->capturing = true, stream->invalidated = false, stream->captured.clear();
-    ++capturing_here;
+    stream->mode = mode, stream->capturer = std::this_thread::get_id();
     return OK;
 }
 API Result cuStreamEndCapture(Stream* stream, Graph** graph) {
     *graph = nullptr;
-    if (stream->capturing) --capturing_here;
     stream->capturing = false;
     ENTER_CONTEXT();
     if (stream->invalidated) return CAPTURE_INVALIDATED;

@@ -106,9 +106,11 @@ def run(args: argparse.Namespace) -> int:
         if view == "web":
             sinks.append(page := _open_page(args, segmenter, source, stats))
         elif view == "window":
+            from deeplab_rt.streams.player import Player
             from deeplab_rt.streams.window import Window
 
-            sinks.append(Window(segmenter.labels, stats))
+            player = source if isinstance(source, Player) else None
+            sinks.append(Window(segmenter.labels, stats, player))
         if view != "none" and not source.live:
             sinks.append(RealTime())
         progress = Progress(source)
@@ -170,7 +172,7 @@ def _open(args: argparse.Namespace, view: str) -> FrameSource:
         raise StreamError(f"--wait is for cameras, and {args.device} is none")
     if args.loop and args.record is not None:
         raise StreamError("--loop and --record: the stamps of what is recorded would run backwards")
-    if args.loop or (view == "web" and args.record is None):
+    if args.loop or (view != "none" and args.record is None):
         return Player(opener(args.device), args.loop)
     return open_source(args.device)
 

@@ -10,12 +10,15 @@ from deeplab_rt.errors import StreamError
 from deeplab_rt.frame import Frame
 from deeplab_rt.streams.base import FrameSource, Recording
 
+_IDLE_S = 0.03
+
 
 class Player(Recording):
     """Gives the frames of a recording, from where a viewer wants them.
 
     ``pause``, ``play``, ``step`` and ``seek`` may be called from any thread, and from several
-    viewers: the recording is one, and the newest wish counts.
+    viewers: the recording is one, and the newest wish counts. ``idle`` is called now and then while it
+    waits, in the thread that takes the frames: for a window, which has its keys read there.
     """
 
     def __init__(self, open_recording: Callable[[float], FrameSource], loop: bool = False) -> None:
@@ -34,6 +37,7 @@ class Player(Recording):
         super().__init__(self._source.name, self._source.total, self._source.fps)
         self._keep_warnings()
         self.loop = loop
+        self.idle: Callable[[], None] | None = None
         self._changed = threading.Condition()
         self._paused = False
         self._position = -1  # index of the newest frame
@@ -88,7 +92,9 @@ class Player(Recording):
         found = False  # whether this pass gave any frame, without which a loop would spin
         while True:
             with self._changed:
-                self._changed.wait_for(self._due)
+                while not self._changed.wait_for(self._due, _IDLE_S if self.idle else None):
+                    if self.idle is not None:
+                        self.idle()
                 if self._closed:
                     return
                 target, self._target = self._target, None

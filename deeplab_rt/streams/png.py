@@ -70,7 +70,9 @@ class PngSink:
         self._remove_leftovers()
         self._labels = labels
         self._color = color
-        self._written: set[str] = set()
+        self._begun = False
+        self._names: set[str] = set()  # of frames that have one; the others count up
+        self._numbered = 0  # indices below it are taken
 
     def write(self, frame: Frame, masks: Masks) -> None:
         """Write the files of a frame, each under its name only when it is whole.
@@ -79,7 +81,7 @@ class PngSink:
             StreamError: the disk is full or gone, or two frames have the same name.
         """
         name = png_name(frame)
-        if name in self._written:
+        if self._is_taken(frame, name):
             raise StreamError(
                 f"{self.path}: two frames are named {name!r}; rename one, or replay each input into a "
                 "folder of its own"
@@ -91,12 +93,22 @@ class PngSink:
             images["color"] = colorize(masks.labels, self._labels)
         check_space(self.path)
         with writing(self.path):
-            if not self._written:
+            if not self._begun:
                 self.path.mkdir(exist_ok=True)
                 write_atomically(self.path / CLASSES, classes_json(self._labels))
             for kind, image in images.items():
                 _write(self.path / f"{name}.{kind}.png", image)
-        self._written.add(name)
+        self._begun = True
+        if frame.name:
+            self._names.add(name)
+        else:
+            self._numbered = max(self._numbered, frame.index + 1)
+
+    def _is_taken(self, frame: Frame, name: str) -> bool:
+        if not frame.name:
+            return frame.index < self._numbered or name in self._names
+        is_number = name == f"{int(name):06d}" if name.isdecimal() and name.isascii() else False
+        return name in self._names or (is_number and int(name) < self._numbered)
 
     def close(self) -> None:
         self._claim.release()

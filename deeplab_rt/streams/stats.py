@@ -12,7 +12,7 @@ import numpy as np
 
 from deeplab_rt.streams.base import FrameSource
 
-_KEPT = 100_000  # newest times of a stage; a stream may run for days
+_KEPT = 20_000  # newest times of a stage; a stream may run for days
 _RECENT = 60  # frames that the live stats are of
 
 
@@ -34,6 +34,22 @@ class StatsSnapshot:
     latency_ms: float
 
 
+class _NewestTimes:
+    """The newest times of a stage, in memory that does not grow."""
+
+    def __init__(self) -> None:
+        self._times = np.empty(_KEPT, np.float32)
+        self._count = 0
+
+    def add(self, ms: float) -> None:
+        self._times[self._count % _KEPT] = ms
+        self._count += 1
+
+    def percentiles(self) -> dict[str, float]:
+        p50, p99 = np.percentile(self._times[: self._count], [50, 99])
+        return {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}
+
+
 class RunStats:
     """Counts frames and collects the milliseconds of each stage.
 
@@ -49,7 +65,7 @@ class RunStats:
         self.threads: dict[str, float] = {}
         self._begun = time.perf_counter()
         self._ended: float | None = None
-        self._stages: dict[str, deque[float]] = {}
+        self._stages: dict[str, _NewestTimes] = {}
         self._recent: deque[tuple[float, float]] = deque(maxlen=_RECENT)  # when, latency in ms
 
     def begin(self) -> None:
@@ -64,7 +80,7 @@ class RunStats:
         """Count one frame with the times of its stages in milliseconds."""
         self.frames += 1
         for stage, ms in stages_ms.items():
-            self._stages.setdefault(stage, deque(maxlen=_KEPT)).append(ms)
+            self._stages.setdefault(stage, _NewestTimes()).add(ms)
         latency = stages_ms.get("age", stages_ms.get("total", 0.0))
         self._recent.append((time.perf_counter(), latency))
 
@@ -79,14 +95,8 @@ class RunStats:
         return self.frames / max(self.elapsed_s, 1e-9)
 
     def latency_ms(self) -> dict[str, dict[str, float]]:
-        """Stage -> {p50, p99} in milliseconds."""
-        return {
-            stage: {
-                name: round(float(np.percentile(times, percent)), 3)
-                for name, percent in (("p50", 50), ("p99", 99))
-            }
-            for stage, times in self._stages.items()
-        }
+        """Stage -> {p50, p99} in milliseconds, of the newest frames."""
+        return {stage: times.percentiles() for stage, times in self._stages.items()}
 
     def live(self) -> StatsSnapshot:
         """The stats of the newest frames; may be called from another thread."""

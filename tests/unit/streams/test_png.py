@@ -55,6 +55,28 @@ def test_two_frames_of_one_name_are_refused(tmp_path: Path) -> None:
         sink.write(frame_of(1, "a"), random_masks(1))
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "refused"),
+    [
+        (frame_of(3), frame_of(9, "000003"), True),
+        (frame_of(9, "000003"), frame_of(3), True),
+        (frame_of(3), frame_of(9, "3"), False),
+        (frame_of(3), frame_of(9, "000004"), False),
+        (frame_of(3), frame_of(3), True),
+    ],
+)
+def test_numbers_and_names_share_one_space(
+    tmp_path: Path, first: Frame, second: Frame, refused: bool
+) -> None:
+    sink = PngSink(tmp_path, LABELS)
+    sink.write(first, random_masks(0))
+    if refused:
+        with pytest.raises(StreamError, match="two frames are named"):
+            sink.write(second, random_masks(1))
+    else:
+        sink.write(second, random_masks(1))
+
+
 def test_a_folder_that_holds_files_is_refused_or_written_into(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("keep")
     with pytest.raises(StreamError, match="holds files already.*--overwrite"):

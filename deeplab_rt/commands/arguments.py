@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from deeplab_rt.camera.image_range import ImageRange
 
 T = TypeVar("T")
 
@@ -50,6 +53,19 @@ def parse_count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) < 10**9:
         raise ValueError(f"{text!r} is not a count; expected a whole number from 1 on")
     return int(text)
+
+
+def parse_image_range(text: str) -> ImageRange:
+    """``LOW,HIGH`` in samples or ``LOW%,HIGH%``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    from deeplab_rt.camera.image_range import (
+        ImageRange,
+    )  # here, so that the help does not load NumPy
+
+    return ImageRange.parse(text)
 
 
 def parse_weight(text: str) -> float:

@@ -13,6 +13,7 @@ from deeplab_rt.commands import add_model_arguments
 from deeplab_rt.commands.arguments import (
     argument,
     parse_count,
+    parse_image_range,
     parse_shard,
     parse_time,
     parse_weight,
@@ -127,6 +128,20 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         "--every", type=argument(parse_count), default=1, metavar="N", help="take every N-th frame"
     )
     group.add_argument(
+        "--image-range",
+        type=argument(parse_image_range),
+        metavar="LOW,HIGH",
+        help="samples of 16-bit images that become black and white: 0,4095 for 12 bits, or 1%%,99%% "
+        "of each image (default: all 16 bits)",
+    )
+    group.add_argument(
+        "--unpack-limit",
+        type=argument(parse_count),
+        default=512,
+        metavar="MB",
+        help="largest message or chunk of a bag after decompression (default: %(default)s)",
+    )
+    group.add_argument(
         "--offset-stamps",
         action="store_true",
         help="several inputs into one output: let each begin where the one before it ends",
@@ -213,6 +228,7 @@ def _check_usage(args: argparse.Namespace) -> None:
 
 def settings_of(args: argparse.Namespace, kinds: tuple[str, ...]) -> ReplaySettings:
     """The settings that the arguments mean."""
+    from deeplab_rt.camera.encodings import ALL_16_BITS
     from deeplab_rt.streams.base import ReadOptions, Selection
     from deeplab_rt.streams.overlays import OverlayStyle
     from deeplab_rt.streams.settings import ReplaySettings
@@ -224,7 +240,11 @@ def settings_of(args: argparse.Namespace, kinds: tuple[str, ...]) -> ReplaySetti
         args.size,
         kinds,
         read=ReadOptions(
-            tuple(args.topic), args.all_topics, Selection(args.begin, args.end, args.every)
+            tuple(args.topic),
+            args.all_topics,
+            Selection(args.begin, args.end, args.every),
+            unpack_bytes=args.unpack_limit << 20,
+            image_range=args.image_range or ALL_16_BITS,
         ),
         confidence=args.confidence or "report" in kinds,  # it shows the least confident frames
         color=args.color,

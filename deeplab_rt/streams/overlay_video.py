@@ -22,7 +22,7 @@ from deeplab_rt.files import PartialFile, leftovers
 from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
-from deeplab_rt.streams.outputs import check_new_file, check_space, writing
+from deeplab_rt.streams.outputs import Claim, check_new_file, check_space, writing
 from deeplab_rt.streams.overlays import DARK, OverlayStyle, draw_overlay, legend
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -86,10 +86,12 @@ class OverlayVideo:
             sound: the video whose frames are to come; its sound is copied.
 
         Raises:
-            StreamError: it exists and may not be replaced, or ends otherwise.
+            StreamError: it exists and may not be replaced, ends otherwise, or another command is
+                writing it.
         """
         if path.suffix.lower() not in CONTAINERS:
             raise StreamError(f"{path}: expected a name that ends in {', '.join(CONTAINERS)}")
+        self._claim = Claim(path)
         check_new_file(path, overwrite)
         self.path = path
         self.warnings = [
@@ -137,6 +139,7 @@ class OverlayVideo:
         return draw_overlay(frame, masks, self._labels, self._style)
 
     def close(self) -> None:
+        self._claim.release()
         container, self._container = self._container, None
         if container is None or self._file is None:
             return

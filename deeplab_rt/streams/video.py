@@ -16,6 +16,7 @@ from deeplab_rt.errors import FrameError, StreamError
 from deeplab_rt.frame import MAX_PIXELS, Frame, check_size
 from deeplab_rt.streams.base import Recording, Selection, check_image_size
 
+_REFERS = "what it refers to cannot be decoded"
 _CUT_OFF = 0.02  # of a video's length may be missing without a word; headers round
 
 
@@ -40,6 +41,9 @@ class VideoFile(Recording):
         self._path = path
         self._selection = selection or Selection()
         self._container: Any = None
+        self._awaited: set[int] = set()  # times of packets whose frames have not come
+        self._errors: list[str] = []  # of packets, that no missing frame accounts for yet
+        self._broken = False  # frames up to the next key frame refer to one that is lost
         super().__init__(str(path), None, None)
         try:
             self._stream = self._open()
@@ -150,15 +154,39 @@ class VideoFile(Recording):
                 packets = iter(())
             if packet is None:
                 return
+            if packet.size and packet.pts is not None and not packet.is_discard:
+                self._awaited.add(packet.pts)
             try:
                 frames = self._stream.codec_context.decode(packet if packet.size else None)
             except av.FFmpegError as error:
-                if packet.size:
-                    yield FrameError(f"cannot be decoded: {error.strerror}"), self._seconds(packet)
-                continue
+                self._errors += [f"cannot be decoded: {error.strerror}"] if packet.size else []
+                frames = []
             for frame in frames:
-                broken = FrameError("cannot be decoded: what it refers to is damaged or missing")
-                yield (broken if frame.is_corrupt else frame), self._seconds(frame)
+                yield from self._lost_before(frame.pts)
+                self._awaited.discard(frame.pts)
+                if frame.key_frame:
+                    self._broken = False
+                if frame.is_corrupt or self._broken:
+                    yield FrameError(_REFERS), self._seconds(frame)
+                else:
+                    yield frame, self._seconds(frame)
+            if not packet.size:
+                yield from self._lost_before(None)
+
+    def _lost_before(self, pts: int | None) -> Iterator[tuple[FrameError, float | None]]:
+        """The frames that should have come before a time (or None, the end) and could not be decoded.
+
+        The decoder's threads tell errors later, and not of which packet: that shows by what is missing.
+        """
+        missing = sorted(time for time in self._awaited if pts is None or time < pts)
+        self._awaited.difference_update(missing)
+        for time in missing:
+            if self._errors or self._broken:  # else it is a packet that shows nothing, as some are
+                self._broken = True
+                reason = self._errors.pop(0) if self._errors else _REFERS
+                yield FrameError(reason), float(time * self._stream.time_base) - self._start_s
+        while pts is None and self._errors:
+            yield FrameError(self._errors.pop(0)), None
 
     def _seconds(self, timed: Any) -> float | None:
         if timed.pts is None:

@@ -76,3 +76,14 @@ def test_what_may_not_be_read(tmp_path: Path) -> None:
 def test_a_camera_is_no_recording() -> None:
     with HttpCamera() as camera, pytest.raises(StreamError, match="webcam --device http"):
         open_recording(camera.url)
+
+
+def test_names_that_no_system_takes_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    names = ["~nouser/drive.mp4", "x" * 300, str(tmp_path / "loop"), "nul\0.mp4"]
+    names += ["/dev/zero/x", str(tmp_path / "pipe.mp4"), "99999999999999999999"]
+    for name in names:
+        with pytest.raises(StreamError) as caught:
+            open_source(name)
+        assert "\n" not in str(caught.value)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,7 +20,7 @@ COATS: tuple[Color, ...] = (
     (54, 66, 84),  # brown
     (96, 62, 40),  # blue
 )
-JACKETS: tuple[Color, ...] = ((120, 150, 172), (112, 136, 160), (96, 170, 190))  # of cyclists
+JACKET: Color = (96, 170, 190)  # of cyclists, who want to be seen
 TROUSERS: tuple[Color, ...] = ((84, 58, 40), (36, 34, 34), (70, 68, 66))  # denim ...
 HAIR: tuple[Color, ...] = ((24, 26, 30), (36, 52, 74), (84, 120, 150))
 SHOES: Color = (32, 32, 36)
@@ -38,11 +37,11 @@ class Clothes:
     hair: Color
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, coats: Sequence[Color] = COATS) -> Clothes:
+    def draw(cls, rng: np.random.Generator) -> Clothes:
         """Choose them by chance."""
         skin = np.array([128, 156, 204]) * rng.uniform(0.4, 1.0)
         return cls(
-            coats[int(rng.integers(len(coats)))],
+            COATS[rng.integers(len(COATS))],
             TROUSERS[rng.integers(len(TROUSERS))],
             skin.tolist(),
             HAIR[rng.integers(len(HAIR))],
@@ -154,7 +153,7 @@ def _leg(figure: _Figure, clothes: Clothes, side: int, forward: float) -> None:
 
 def cyclist(rng: np.random.Generator, scale: int) -> Texture:
     """Somebody on a bicycle, 1 m wide and 1.8 m high, seen from behind and a little from the right."""
-    clothes = Clothes.draw(rng, JACKETS)
+    clothes = replace(Clothes.draw(rng), coat=JACKET, trousers=(70, 68, 66))
     figure = _Figure(scale)
     rear, front, head = (0.30, 1.44), (0.72, 1.39), (0.70, 1.0)
     figure.wheel(front, (0.228, 0.31))

@@ -79,7 +79,8 @@ def _default(parameter: Field[Any]) -> str:
     """In YAML."""
     default = parameter.default
     shown = {True: "true", False: "false", "": "''", (): "['']"}
-    return str(default) if isinstance(default, float) else shown.get(default, str(default))
+    number = isinstance(default, int | float) and not isinstance(default, bool)
+    return str(default) if number else shown.get(default, str(default))
 
 
 def _values(parameter: Field[Any]) -> str:

@@ -38,6 +38,7 @@ from deeplab_rt.streams.sources import open_source
 from deeplab_rt.streams.street import CALIBRATION, FOLDER, STREET, is_street
 
 PRELOAD_BYTES = 400_000_000
+MAX_RATE = 1000.0
 DEFAULT_RATE = 30.0  # of a recording that does not know its own
 SETTLE_S = 0.5  # both ends of a connection see it, and the last message is out, after this
 
@@ -91,8 +92,11 @@ class CameraNode(Node):
             StreamError: the source cannot be opened or read, or gives no frame; a parameter is out
                 of its bounds.
         """
-        if self._value("rate") < 0:
-            raise StreamError(f"parameter rate is {self._value('rate')}, expected 0 or more")
+        for name, most in (("rate", MAX_RATE), ("frames", 2**31)):
+            if not 0 <= self._value(name) <= most:  # a NaN is refused too
+                raise StreamError(
+                    f"parameter {name} is {self._value(name)}, expected 0 to {most:g}"
+                )
         size, calibration = self._size(), self._calibration()
         with self._open() as source:
             live, rate = source.live, self._value("rate") or source.fps or DEFAULT_RATE

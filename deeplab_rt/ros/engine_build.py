@@ -21,6 +21,7 @@ def build_command(settings: Settings) -> list[str]:
     batch = str(len(settings.camera_names))
     command = [sys.executable, "-m", "deeplab_rt", "build", "--model", settings.model]
     command += ["--precision", settings.precision, "--batch", batch]
+    command += ["--device", str(settings.device)] if settings.device else []
     return [*command, "--size", settings.input_size] if settings.input_size else command
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from deeplab_rt.errors import BackendError, DeeplabError, EngineError
 from deeplab_rt.options import CPU_PRECISIONS
@@ -51,7 +52,7 @@ class EnginePolicy:
             self._worker.open(lambda: self._make("tensorrt"))
             return
         except EngineError as error:  # the machine can run one, and has none
-            if settings.engine_policy == "require":
+            if settings.engine_policy == "require" or settings.engine_file:
                 raise
             self._log(f"{error}; building it now, which takes minutes")
         except DeeplabError:
@@ -119,13 +120,14 @@ class EnginePolicy:
         precision = settings.precision
         if backend == "cpu" and settings.backend != "cpu" and precision not in CPU_PRECISIONS:
             precision = "auto"  # it stands in for a GPU that was asked for fp16
-        segmenter = Segmenter(
-            settings.model,
-            backend,
-            precision,
-            settings.network_size,
-            max_batch=1 if backend == "cpu" else len(settings.camera_names),
-        )
+        gpu: dict[str, Any] = {}
+        if backend != "cpu":
+            gpu = {
+                "max_batch": len(settings.camera_names),
+                "device": settings.device,
+                "engine_file": settings.engine_file or None,
+            }
+        segmenter = Segmenter(settings.model, backend, precision, settings.network_size, **gpu)
         try:
             apply(settings, segmenter)
         except DeeplabError:

@@ -156,11 +156,12 @@ def parse_value(name: str, kind: object, text: str) -> Any:
     """
     if kind == "bool":
         return parse_bool(name, text)
-    if kind == "float":
+    if kind in ("float", "int"):
         try:
-            return float(text)
+            return float(text) if kind == "float" else int(text)
         except ValueError:
-            raise LaunchArgumentError(f"{name}:={text}: expected a number") from None
+            whole = "a number" if kind == "float" else "a whole number"
+            raise LaunchArgumentError(f"{name}:={text}: expected {whole}") from None
     if kind == "str":
         return text
     if text.startswith("["):

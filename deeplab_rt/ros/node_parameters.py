@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
 from deeplab_rt.ros.parameters import Settings
@@ -25,7 +25,12 @@ def declare(node: Node) -> Settings:
         )
         if metadata["bounds"]:
             low, high = metadata["bounds"]
-            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+            if isinstance(parameter.default, int):
+                descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+            else:
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=low, to_value=high)
+                ]
         # ROS cannot type an empty list: [""] stands for it.
         default = [""] if parameter.default == () else parameter.default
         node.declare_parameter(parameter.name, default, descriptor)

@@ -77,6 +77,10 @@ class Settings:
         "the build command, build it while configuring, or let the CPU serve while it is built.",
         choices=("require", "build", "cpu_while_building"),
     )
+    device: int = _parameter(0, "cleanup", "Index of the GPU.", bounds=(0, 63))
+    engine_file: str = _parameter(
+        "", "cleanup", "A compiled TensorRT engine to load; empty for the cache's."
+    )
     cameras: tuple[str, ...] = _parameter(
         (),
         "cleanup",
@@ -275,6 +279,10 @@ class Settings:
         if self.backend == "cpu" and self.precision == "fp16":
             raise ParameterError(
                 "precision fp16 needs backend tensorrt; a CPU takes fp32, bf16, int8"
+            )
+        if self.backend == "cpu" and (self.device or self.engine_file):
+            raise ParameterError(
+                "device and engine_file are of a GPU; leave them out with backend cpu"
             )
         if self.backend == "tensorrt" and self.precision == "bf16":
             raise ParameterError(

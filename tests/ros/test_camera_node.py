@@ -92,7 +92,10 @@ def test_it_ends_on_a_signal(peer: Peer, pictures: Path, tmp_path: Path) -> None
     ("parameters", "message"),
     [
         ({"input": "/no/such.mp4"}, "camera_node: /no/such.mp4: no such input"),
-        ({"rate": -1.0}, "camera_node: parameter rate is -1.0, expected 0 or more"),
+        ({"rate": -1.0}, "camera_node: parameter rate is -1.0, expected 0 to 1000"),
+        ({"rate": float("nan")}, "camera_node: parameter rate is nan, expected 0 to 1000"),
+        ({"rate": float("inf")}, "camera_node: parameter rate is inf, expected 0 to 1000"),
+        ({"frames": -3}, "camera_node: parameter frames is -3, expected 0 to"),
         ({"calibration": "/no/such.yaml"}, "camera_node: /no/such.yaml: cannot be read"),
         ({"size": "big"}, "camera_node: parameter size: 'big' is not a size; expected WxH"),
     ],

@@ -173,6 +173,24 @@ def test_wait_for_a_build_ends_when_the_node_does(
         one.policy.open(stopping)
 
 
+def test_engine_file_and_device_reach_the_backend(
+    harness: Any, gpu: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Any] = []
+
+    def open_tensorrt(*arguments: Any) -> Any:
+        asked.append(arguments[-1])
+        raise EngineError("no engine in that file")
+
+    monkeypatch.setattr(choice, "_open_tensorrt", open_tensorrt)
+    file = str(tmp_path / "my.engine")
+    with pytest.raises(EngineError, match="no engine in that file"):  # and none is built instead
+        harness(engine_file=file, device=1, engine_policy="build").open()
+    assert (str(asked[0].engine_file), asked[0].device) == (file, 1)
+    settings = Settings.from_values({"device": 1})
+    assert build_command(settings)[-2:] == ["--device", "1"]
+
+
 def test_cpu_serves_until_the_engine_is_built(
     harness: Any, gpu: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -116,6 +116,7 @@ def test_names_of_cameras_by_their_topics(images: list[str], names: tuple[str, .
         ({"image": "my camera"}, "image:=my camera: not a topic name"),
         ({"camera_info": "1/x"}, "camera_info:=1/x: not a topic name"),
         ({"max_age_ms": "soon"}, "max_age_ms:=soon: expected a number"),
+        ({"device": "first"}, "device:=first: expected a whole number"),
         ({"publish_grid": "perhaps"}, "publish_grid:=perhaps: expected one of"),
         ({"cameras": "a,b", "image": "/x/image"}, "images:=/front/image_raw,/rear/image_raw"),
         ({"cameras": "[a, b"}, "expected a list"),

@@ -46,6 +46,7 @@ def test_values_are_taken() -> None:
         ({"backend": "cpu", "precision": "fp16"}, "fp16 needs backend tensorrt"),
         ({"backend": "tensorrt", "precision": "bf16"}, "bf16 needs backend cpu"),
         ({"image_range": "9,1"}, "image_range: '9,1' is not a range"),
+        ({"backend": "cpu", "engine_file": "a.engine"}, "device and engine_file are of a GPU"),
         ({"model": ""}, "model is empty"),
         ({"grid_resolution_m": 0.01, "grid_length_m": 500.0}, "more than 1000000"),
         ({"ego_mask": ["a.png", "b.png"]}, "ego_mask has 2 texts for 1 cameras"),

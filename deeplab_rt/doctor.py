@@ -122,7 +122,11 @@ def _gpu() -> Iterator[Finding]:
         fix = "on a machine with an NVIDIA GPU, install its driver (docs/install.md)"
         yield Finding("GPU", "missing", str(error), fix)
         return
-    memory = "shared with the CPU" if gpu.integrated else "of its own"
+    memory = "of its own"
+    if gpu.integrated:
+        memory = (
+            "shared with the CPU (copied or read in place: timed at every start, see diagnostics)"
+        )
     major, minor = gpu.capability
     board = f" on {gpu.board}" if gpu.board else ""
     text = (

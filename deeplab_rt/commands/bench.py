@@ -63,6 +63,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="write bench.json, bench.txt, bench.png"
     )
+    parser.add_argument(
+        "--layers",
+        action="store_true",
+        help="on TensorRT: time every layer of the network instead, by its own profiler",
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
@@ -72,8 +77,25 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _layers(args: argparse.Namespace) -> int:
+    """Print the network's layers with their times, the longest first."""
+    from deeplab_rt.bench.layers import layer_times
+
+    times = layer_times(args.model, args.precision, args.frame[0])
+    if args.json:
+        print(json.dumps({"layers_ms": times}))
+        return 0
+    total = sum(times.values())
+    for name, ms in sorted(times.items(), key=lambda item: -item[1]):
+        print(f"{ms:9.4f} ms {100 * ms / total:5.1f} %  {name[:90]}")
+    print(f"{total:9.4f} ms in {len(times)} layers, call by call: a CUDA graph is quicker")
+    return 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and write."""
+    if args.layers:
+        return _layers(args)
     from deeplab_rt.bench.report import plot, table
     from deeplab_rt.bench.run import BenchmarkConfig, bench
     from deeplab_rt.bench.runner import SamplingConfig

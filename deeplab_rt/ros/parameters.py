@@ -68,7 +68,16 @@ class Settings:
     input_size: str = _parameter(
         "",
         "cleanup",
-        "Size of the network's input as WxH, each a multiple of 32; empty for the model's own.",
+        "Size of the network's input as WxH, each a multiple of 32; empty lets it follow each camera's "
+        "shape with the model's number of pixels (on a GPU: the engine built last).",
+    )
+    engine_file: str = _parameter(
+        "",
+        "cleanup",
+        "A compiled TensorRT engine to load instead of the cache's; its sidecar (.json) lies beside it.",
+    )
+    device: int = _parameter(
+        0, "cleanup", "Index of the GPU, as the driver counts them.", bounds=(0, 63)
     )
     engine_policy: str = _parameter(
         "require",

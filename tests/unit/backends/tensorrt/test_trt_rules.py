@@ -19,6 +19,7 @@ from deeplab_rt.backends.choice import open_backend
 from deeplab_rt.backends.openvino import OpenVINOBackend
 from deeplab_rt.backends.tensorrt import engine_store, library, probe
 from deeplab_rt.backends.tensorrt.engine_store import Options
+from deeplab_rt.commands import main
 from deeplab_rt.errors import BackendError, DeeplabError, EngineError, FrameError
 from deeplab_rt.frame import Frame, as_frame
 from deeplab_rt.labels import LabelSet
@@ -622,6 +623,15 @@ def test_layers_and_their_times(make: MakeBackend, camvid11: LabelSet) -> None:
     assert times == {"the network": 0.5}
     assert backend.info.details["cuda_graph"] == "on"
     assert evaluate(backend, [black()], MaskRequest(camvid11))[0].labels.all()
+
+
+def test_bench_prints_the_times_of_layers(
+    make: MakeBackend, typed_model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make().close()
+    command = ["bench", "--layers", "--model", str(typed_model.directory), "--precision", "fp32"]
+    assert main([*command, "--frame", "64x64"]) == 0
+    assert "0.5000 ms 100.0 %  the network" in capsys.readouterr().out
 
 
 def test_a_failure_of_any_kind_is_an_error_of_ours(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -18,7 +18,6 @@ from deeplab_rt.errors import FrameError, StreamError
 from deeplab_rt.frame import Frame
 from deeplab_rt.frame_buffer import LatestFrameBuffer
 from deeplab_rt.streams.base import FrameSource, check_image_size
-from deeplab_rt.streams.video import open_capture
 
 Transport = Literal["tcp", "udp"]
 TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
@@ -145,6 +144,11 @@ class LiveCamera:
                 f"camera {self.name}: no answer, or no frame over {transport} within "
                 f"{self._options.connect_s:g} s; `--rtsp-transport {other}` takes the other transport"
             )
+        if is_pipeline(self._uri):
+            return (
+                f"camera {self.name}: the pipeline gives no frame; expected one that ends in `! "
+                "videoconvert ! video/x-raw,format=BGR ! appsink` (gst-launch-1.0 tells more)"
+            )
         return (
             f"camera {self.name}: no such camera, or it gives no frame; expected a number (`ls "
             "/dev/video*` shows those there are), a device path or a URL, not in use elsewhere; "
@@ -155,15 +159,15 @@ class LiveCamera:
         """The camera, once it has given a frame; that one is old by then and is let go."""
         uri = self._uri
         if is_pipeline(uri):
-            capture, first = open_capture(uri, cv2.CAP_GSTREAMER)
+            capture, first = _open_capture(uri, cv2.CAP_GSTREAMER)
         elif uri.isdecimal() or uri.startswith("/dev/"):
             device = int(uri) if uri.isdecimal() and len(uri) < 10 else uri
-            capture, first = open_capture(device, cv2.CAP_V4L2)
+            capture, first = _open_capture(device, cv2.CAP_V4L2)
         else:
             limit = round(1e3 * self._options.connect_s)
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
             with _rtsp_transport(uri, self._options.rtsp_transport):
-                capture, first = open_capture(uri, cv2.CAP_FFMPEG, limits)
+                capture, first = _open_capture(uri, cv2.CAP_FFMPEG, limits)
         if first is None:
             capture.release()
             return None
@@ -235,3 +239,31 @@ def _rtsp_transport(uri: str, transport: Transport) -> Iterator[None]:
             yield
         finally:
             del os.environ[_FFMPEG_OPTIONS]
+
+
+def _open_capture(
+    name: str | int, api: int, options: Sequence[int] = ()
+) -> tuple[cv2.VideoCapture, np.ndarray | None]:
+    """Open a camera, without what OpenCV and FFmpeg say of it on stderr.
+
+    Args:
+        name: URL, pipeline, device path or camera number.
+        api: ``cv2.CAP_FFMPEG`` or another.
+        options: pairs of a ``cv2.CAP_PROP_*`` and its value.
+
+    Returns:
+        The capture, and its first frame (uint8 [H, W, 3] BGR), or None where it gives none.
+    """
+    # What is wrong is told in one line of our own. FFmpeg's level is read at the first opening.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    logging = getattr(cv2.utils, "logging", None)  # Debian's OpenCV 4.6 has none
+    level = logging.getLogLevel() if logging else 0
+    if logging:
+        logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        capture = cv2.VideoCapture(name, api, list(options))
+        read, first = capture.read() if capture.isOpened() else (False, None)
+    finally:
+        if logging:
+            logging.setLogLevel(level)
+    return capture, first if read else None

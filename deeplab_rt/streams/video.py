@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 
 from deeplab_rt.errors import FrameError, StreamError
@@ -215,28 +213,3 @@ def _upright(frame: Any) -> np.ndarray:
     image: np.ndarray = frame.to_ndarray(format="bgr24")
     turns = round(frame.rotation / 90) % 4  # counter-clockwise
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
-def open_capture(
-    name: str | int, api: int, options: Sequence[int] = ()
-) -> tuple[cv2.VideoCapture, np.ndarray | None]:
-    """Open a video or a camera, without what OpenCV and FFmpeg say of it on stderr.
-
-    Args:
-        name: file, URL, device path or camera number.
-        api: ``cv2.CAP_FFMPEG`` or another.
-        options: pairs of a ``cv2.CAP_PROP_*`` and its value.
-
-    Returns:
-        The capture, and its first frame (uint8 [H, W, 3] BGR), or None where it gives none.
-    """
-    # What is wrong is told in one line of our own. FFmpeg's level is read at the first opening.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        capture = cv2.VideoCapture(name, api, list(options))
-        read, first = capture.read() if capture.isOpened() else (False, None)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-    return capture, first if read else None

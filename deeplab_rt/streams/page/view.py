@@ -21,6 +21,8 @@ from deeplab_rt.streams.page.server import Limits, PageServer
 from deeplab_rt.streams.player import Player
 from deeplab_rt.streams.stats import RunStats
 
+_ENCODE_S = 1 / 40  # no faster than eyes need: what is quicker leaves the cores to the network
+
 
 class PageView:
     """Shows a stream on a page until closed.
@@ -105,12 +107,15 @@ class PageView:
 
     async def _encode(self) -> None:
         """Encode the newest frame whenever somebody is ready for one."""
+        due = self._loop.time()
         with ThreadPoolExecutor(1, "page encoder") as encoder:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                await asyncio.sleep(due - self._loop.time())  # not at all if that is over
                 if not self._server.ready:
                     continue
+                due = self._loop.time() + _ENCODE_S
                 for _, (frame, masks) in self._frames.clear():
                     message = await self._loop.run_in_executor(
                         encoder, frame_message, frame, masks, self._frame_facts(masks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -9,8 +10,15 @@ import cv2
 import pytest
 
 from deeplab_rt.errors import StreamError
-from deeplab_rt.streams.live_camera import CameraOptions, LiveCamera, is_camera, public_name
+from deeplab_rt.streams.live_camera import (
+    CameraOptions,
+    LiveCamera,
+    Transport,
+    is_camera,
+    public_name,
+)
 from tests.unit.streams.media import HttpCamera, number_of
+from tests.unit.streams.rtsp_camera import RtspCamera
 
 
 def test_frames_come_in_order_stamped_with_the_time_of_arrival() -> None:
@@ -144,3 +152,30 @@ def test_a_pipeline_without_gstreamer_is_one_clear_line() -> None:
         return
     with pytest.raises(StreamError, match="built without GStreamer; take the distribution's"):
         LiveCamera(pipeline)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_rtsp_over_the_transport_that_was_asked_for(transport: Transport) -> None:
+    with (
+        RtspCamera() as camera,
+        LiveCamera(camera.url, CameraOptions(rtsp_transport=transport)) as source,
+    ):
+        frames = [frame for frame, _ in zip(source, range(8), strict=False)]
+    assert camera.played == [transport]
+    assert len({number_of(frame.image) for frame in frames}) > 3
+    assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
+
+
+@pytest.mark.parametrize(("asked", "other"), [("tcp", "udp"), ("udp", "tcp")])
+def test_an_rtsp_camera_of_the_other_transport_names_the_option(
+    asked: Transport, other: Transport, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with RtspCamera([other]) as camera:
+        with pytest.raises(
+            StreamError, match=f"over {asked} within 2 s; `--rtsp-transport {other}`"
+        ):
+            LiveCamera(camera.url, CameraOptions(connect_s=2, rtsp_transport=asked))
+        with LiveCamera(camera.url, CameraOptions(connect_s=2, rtsp_transport=other)) as source:
+            assert next(iter(source)).index == 0
+    assert capfd.readouterr().err == ""
+    assert "OPENCV_FFMPEG_CAPTURE_OPTIONS" not in os.environ

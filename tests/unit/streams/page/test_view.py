@@ -165,7 +165,7 @@ def test_a_client_that_never_reads_is_dropped_and_slows_nobody(make_view: MakeVi
         writer.transport.abort()
         return len(client.frames)
 
-    assert asyncio.run(look()) > 10
+    assert asyncio.run(look()) > 2
 
 
 def test_a_client_that_answers_for_frames_it_never_reads_is_dropped(make_view: MakeView) -> None:

@@ -1,6 +1,6 @@
 """A real GPU, or a reason why these tests are skipped.
 
-With DEEPLAB_RT_EMULATED_GPU=1 they run over the doubles of tests/unit/backends/tensorrt/emulation instead.
+With DEEPLAB_RT_EMULATED_GPU=1 they run over the doubles of tests/integration/tensorrt/emulation instead.
 That proves the tests, so that they work when a person first runs them on a Jetson, and nothing else.
 """
 
@@ -20,7 +20,7 @@ import pytest
 from deeplab_rt.backends.tensorrt import probe
 from deeplab_rt.models import Model
 
-HELPERS = Path(__file__).resolve().parents[1] / "unit" / "backends" / "tensorrt"
+HELPERS = Path(__file__).resolve().parents[1] / "integration" / "tensorrt"
 EMULATED = os.environ.get("DEEPLAB_RT_EMULATED_GPU") == "1"
 
 

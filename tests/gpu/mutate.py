@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path("deeplab_rt/backends/tensorrt")
-TESTS = Path("tests/unit/backends/tensorrt")
+TESTS = Path("tests/integration/tensorrt")
 RUNNER, RULES = TESTS / "test_trt_runner.py", TESTS / "test_trt_rules.py"
 KERNELS, BUILDER = TESTS / "test_kernels.py", TESTS / "test_trt_builder.py"
 STORE = TESTS / "test_engine_store.py"

@@ -1,7 +1,7 @@
 """What only silicon can show: kernels, engines, graphs and stage times on a real GPU.
 
 `make test-gpu` runs this and leaves a page with stage times and layers to send back. Every test here has
-its emulated twin in tests/unit/backends/tensorrt/; a failure here alone is one of the hardware, the driver
+its emulated twin in tests/integration/tensorrt/; a failure here alone is one of the hardware, the driver
 or the real TensorRT.
 """
 

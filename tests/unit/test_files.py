@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +14,6 @@ from deeplab_rt.files import (
     PartialFile,
     cache_dir,
     expand_user,
-    leftovers,
     private_dir,
     read_text,
     sha256_of,
@@ -94,25 +90,6 @@ def test_unfinished_files_keep_a_name_that_says_so(tmp_path: Path) -> None:
             partial.stream.write(b"frames")
             assert partial.keep() == tmp_path / expected
     assert {path.name for path in tmp_path.iterdir()} == {"drive.partial.mp4", "drive.partial1.mp4"}
-
-
-def test_leftovers_of_a_killed_process_are_told_from_a_running_one(tmp_path: Path) -> None:
-    target = tmp_path / "drive.mp4"
-    code = """
-        import os, signal, sys
-        from pathlib import Path
-        from deeplab_rt.files import PartialFile
-        partial = PartialFile(Path(sys.argv[1]))
-        os.kill(os.getpid(), signal.SIGKILL)
-    """
-    subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), str(target)], check=False, timeout=60
-    )
-    with PartialFile(target) as running:
-        (found,) = leftovers(target)
-        assert found != running.path and found.name.endswith(".partial.mp4")
-    assert leftovers(tmp_path / "other.mp4") == []
-    assert leftovers(tmp_path / "absent" / "drive.mp4") == []
 
 
 @given(st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=255))

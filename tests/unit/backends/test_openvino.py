@@ -25,7 +25,7 @@ from deeplab_rt.models import Model, load_model, write_manifest
 from deeplab_rt.upsample import masks_from_logits
 
 sys.path.insert(0, str(Path(__file__).parent / "tensorrt"))
-from typed_networks import reshape as spoil
+from tests.integration.tensorrt.typed_networks import reshape as spoil
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import cv2
@@ -61,18 +60,6 @@ def test_pairs_from_a_folder(source: Path, tmp_path: Path) -> None:
     assert names == ["sky", "road", "ego"]
     with pytest.raises(DataError, match="exists; remove it"):
         prepare("cityscapes_pairs", source, tmp_path / "data", quiet=True)
-
-
-def test_a_git_directory_without_a_work_tree_gives_the_same(source: Path, tmp_path: Path) -> None:
-    git = ["git", "-C", str(source), "-c", "user.name=t", "-c", "user.email=t@t"]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
-        subprocess.run([*git, *command], check=True)
-    bare = tmp_path / "bare"
-    subprocess.run(["git", "clone", "-q", "--bare", str(source), str(bare)], check=True)
-    folder = prepare("cityscapes_pairs", source / "cityscapes" / "..", tmp_path / "a", quiet=True)
-    from_git = prepare("cityscapes_pairs", bare, tmp_path / "b", quiet=True)
-    assert len(from_git["commit"]) == 40
-    assert folder["splits"] == from_git["splits"]
 
 
 def test_what_is_held_out_is_not_read(source: Path, tmp_path: Path) -> None:

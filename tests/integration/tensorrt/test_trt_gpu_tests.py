@@ -13,7 +13,7 @@ import pytest
 
 from deeplab_rt.backends.tensorrt import platforms
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[3]
 
 
 def run(**environment: str) -> str:

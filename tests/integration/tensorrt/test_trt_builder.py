@@ -305,7 +305,7 @@ def test_timing_cache_is_kept(typed_model: Model) -> None:
 def test_two_processes_build_one_engine(typed_model: Model) -> None:
     command = [sys.executable, "-m", "deeplab_rt", "build", "--model", str(typed_model.directory)]
     command += ["--precision", "fp32", "--target", "SM86", "--json"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     processes = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         for _ in range(2)

@@ -19,7 +19,7 @@ from deeplab_rt.streams.batch.job import JobResult, Mode, run_job
 from deeplab_rt.streams.batch.run import SegmenterCache
 from deeplab_rt.streams.settings import ReplaySettings
 from deeplab_rt.streams.stats import RunStats
-from tests.unit.streams.batch.drives import kill_when, outputs, run
+from tests.integration.streams.batch.drives import kill_when, outputs, run
 from tests.unit.streams.media import write_video
 
 Runner = Callable[..., JobResult]

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from deeplab_rt.streams.page import Access, Limits, PageView
-from tests.unit.streams.page.conftest import MakeView, address, opened, show, until
+from tests.integration.streams.page.conftest import MakeView, address, opened, show, until
 
 FILES = ("index.html", "page.css", "page.js", "stream.js", "compose.js", "graph.js", "still.js")
 UPGRADE = {

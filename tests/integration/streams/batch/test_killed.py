@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 from deeplab_rt.models import Model
-from tests.unit.streams.batch.drives import (
+from tests.integration.streams.batch.drives import (
     kill_at_random,
     outputs,
     run,

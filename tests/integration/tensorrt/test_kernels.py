@@ -212,7 +212,7 @@ def run_sanitized(library: Path, *arguments: str) -> subprocess.CompletedProcess
         "LD_PRELOAD": runtime,
         # Python never frees what it interns; only memory errors matter here.
         "ASAN_OPTIONS": "detect_leaks=0",
-        "PYTHONPATH": str(HERE.parents[4]),
+        "PYTHONPATH": str(HERE.parents[3]),
         # Every NumPy array is then malloc'ed by itself and gets its own red zones.
         "PYTHONMALLOC": "malloc",
     }

@@ -17,8 +17,8 @@ from deeplab_rt.streams.page import Access, Limits, PageView
 from deeplab_rt.streams.player import Player
 from deeplab_rt.streams.sources import opener
 from deeplab_rt.streams.stats import RunStats
+from tests.integration.streams.page.conftest import MakeView, address, opened, show, until
 from tests.unit.streams.media import write_video
-from tests.unit.streams.page.conftest import MakeView, address, opened, show, until
 
 
 def test_a_page_is_told_what_it_shows(make_view: MakeView, camvid11: LabelSet) -> None:

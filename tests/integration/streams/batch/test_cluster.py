@@ -20,7 +20,7 @@ from deeplab_rt.models import Model
 from deeplab_rt.streams.batch.cluster import on_cluster
 from deeplab_rt.streams.batch.job import Mode
 from deeplab_rt.streams.settings import ReplaySettings
-from tests.unit.streams.batch.drives import (
+from tests.integration.streams.batch.drives import (
     environment,
     outputs,
     program,

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from host_gpu import HERE
 
-PACKAGE = Path(__file__).parents[4] / "deeplab_rt" / "backends" / "tensorrt"
+PACKAGE = Path(__file__).parents[3] / "deeplab_rt" / "backends" / "tensorrt"
 VERSIONS = {
     "10.3.0": "JetPack 6.1 and 6.2",
     "10.13.3.9": "JetPack 7.0 and 7.1, desktop",

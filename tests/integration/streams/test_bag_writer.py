@@ -323,7 +323,7 @@ import os, signal, sys
 from pathlib import Path
 from deeplab_rt.labels import load_label_set
 from deeplab_rt.streams.bag_writer import BagSink
-from tests.unit.streams.test_bag_writer import frame_of, masks_of
+from tests.integration.streams.test_bag_writer import frame_of, masks_of
 sink = BagSink(Path(sys.argv[1]), load_label_set("camvid11"))
 for index in range(7):
     sink.write(frame_of(index), masks_of(index))
@@ -352,7 +352,7 @@ from deeplab_rt.errors import StreamError
 from deeplab_rt.labels import load_label_set
 from deeplab_rt.masks import Masks
 from deeplab_rt.streams.bag_writer import BagSink
-from tests.unit.streams.test_bag_writer import frame_of
+from tests.integration.streams.test_bag_writer import frame_of
 resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
 sink = BagSink(Path(sys.argv[1]), load_label_set("camvid11"))
 noise = np.random.default_rng(0).integers(0, 255, (480, 640), np.uint8)

@@ -606,7 +606,7 @@ print(reason)
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )
     lines = done.stdout.strip().splitlines()
     assert lines[0] == "[]"

@@ -117,7 +117,7 @@ from deeplab_rt.errors import StreamError
 from deeplab_rt.labels import load_label_set
 from deeplab_rt.frame import Frame
 from deeplab_rt.streams.overlay_video import OverlayVideo
-from tests.unit.streams.test_overlay_video import road
+from tests.integration.streams.test_overlay_video import road
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 labels = load_label_set("camvid11")
 video = OverlayVideo(Path(sys.argv[1]), labels)
@@ -185,7 +185,7 @@ import numpy as np
 from deeplab_rt.frame import Frame
 from deeplab_rt.labels import load_label_set
 from deeplab_rt.streams.overlay_video import OverlayVideo
-from tests.unit.streams.test_overlay_video import road
+from tests.integration.streams.test_overlay_video import road
 labels = load_label_set("camvid11")
 video = OverlayVideo(Path(sys.argv[1]), labels)
 for index in range(200):

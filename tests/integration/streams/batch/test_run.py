@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from deeplab_rt.models import Model
-from tests.unit.streams.batch.drives import (
+from tests.integration.streams.batch.drives import (
     environment,
     outputs,
     program,

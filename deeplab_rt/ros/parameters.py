@@ -71,14 +71,6 @@ class Settings:
         "Size of the network's input as WxH, each a multiple of 32; empty lets it follow each camera's "
         "shape with the model's number of pixels (on a GPU: the engine built last).",
     )
-    engine_file: str = _parameter(
-        "",
-        "cleanup",
-        "A compiled TensorRT engine to load instead of the cache's; its sidecar (.json) lies beside it.",
-    )
-    device: int = _parameter(
-        0, "cleanup", "Index of the GPU, as the driver counts them.", bounds=(0, 63)
-    )
     engine_policy: str = _parameter(
         "require",
         "cleanup",
@@ -88,7 +80,9 @@ class Settings:
     )
     device: int = _parameter(0, "cleanup", "Index of the GPU.", bounds=(0, 63))
     engine_file: str = _parameter(
-        "", "cleanup", "A compiled TensorRT engine to load; empty for the cache's."
+        "",
+        "cleanup",
+        "A compiled TensorRT engine to load, its sidecar (.json) beside it; empty for the cache's.",
     )
     cameras: tuple[str, ...] = _parameter(
         (),

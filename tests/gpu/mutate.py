@@ -204,7 +204,7 @@ MUTATIONS = (
         "", RULES, select="others_can_write or another_user",
     ),
     _of(
-        "engine_store.py", "engine-of-any-module",
+        "engine_spec.py", "engine-of-any-module",
         "ours.device == \"\" or ours.same_device(replace(here, library=ours.library))",
         "ours.device in (\"\", here.device)",
         RULES, select="power_modes",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deeplab_rt.backends.tensorrt.engine_store import LIBRARY_TITLES
+from deeplab_rt.backends.tensorrt.engine_spec import LIBRARY_TITLES
 from deeplab_rt.errors import BackendError
 
 LOG = logging.getLogger(__name__)

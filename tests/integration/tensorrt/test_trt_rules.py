@@ -511,10 +511,14 @@ def test_an_image_on_the_device_gives_the_masks_of_its_copy(
         assert crossed == 0 or seed == 0, "nothing crosses the bus once the slots know the size"
 
 
+@pytest.mark.parametrize("first", ["the backend", "the producer"])
 def test_a_segmenter_takes_an_image_and_its_stream(
-    driver: ctypes.CDLL, make: MakeBackend, on_device: Any, typed_model: Model
+    driver: ctypes.CDLL, make: MakeBackend, on_device: Any, typed_model: Model, first: str
 ) -> None:
-    """It waits for the stream that writes the image, and later writes there wait for it."""
+    """It waits for the stream that writes the image, and later writes there wait for it.
+
+    The emulated device works for whoever waits: in either order one of the two would be too late.
+    """
     backend = make()
     segmenter = Segmenter(typed_model, backend)
     stream = ctypes.c_void_p()
@@ -535,8 +539,10 @@ def test_a_segmenter_takes_an_image_and_its_stream(
     driver.cuLaunchHostFunc(stream, write, None)  # queued, not done
     backend.submit([frame], segmenter.request())
     driver.cuLaunchHostFunc(stream, overwrite, None)
-    driver.cuStreamSynchronize(stream)  # runs what the stream has, and what that waits for
+    if first == "the producer":
+        driver.cuStreamSynchronize(stream)  # runs what the stream has, and what that waits for
     (masks,) = backend.collect()
+    driver.cuStreamSynchronize(stream)
     assert np.array_equal(masks.labels, expected.labels)
     assert np.array_equal(
         segmenter.segment(there, stream=stream.value).labels, segmenter.segment(later).labels

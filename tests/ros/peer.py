@@ -37,7 +37,7 @@ def node_arguments(model: Model, **parameters: object) -> list[str]:
     return [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
 
 
-PATIENCE = 20.0  # seconds; discovery alone may take 2.3, and the machine may be busy
+PATIENCE = 60.0  # seconds; discovery alone may take 2.3, and the machine may be busy
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:

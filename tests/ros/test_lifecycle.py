@@ -15,7 +15,7 @@ from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 
 from deeplab_rt.models import Model
 from deeplab_rt.ros.transport import profile_environment
-from tests.ros.peer import NodeProcess, Peer, node_arguments, wait_for
+from tests.ros.peer import PATIENCE, NodeProcess, Peer, node_arguments, wait_for
 
 MASK = "/deeplab/label_mask"
 Painted = tuple[np.ndarray, np.ndarray]
@@ -106,7 +106,7 @@ def test_wrong_ros_argument_is_one_line(
     tmp_path: Path, arguments: tuple[str, ...], reason: str
 ) -> None:
     with NodeProcess(tmp_path / "log", *arguments) as node:
-        assert node.process.wait(timeout=20) == 1
+        assert node.process.wait(timeout=PATIENCE) == 1
         assert "Traceback" not in node.output
         (line,) = [text for text in node.output.splitlines() if "segmenter_node: " in text]
         assert reason in line
@@ -128,7 +128,7 @@ def test_parameter_that_nobody_declared_is_warned_about(tmp_path: Path) -> None:
 )
 def test_wrong_parameter_at_start_is_one_line(tmp_path: Path, parameter: str, reason: str) -> None:
     with NodeProcess(tmp_path / "log", "-p", parameter) as node:
-        assert node.process.wait(timeout=20) == 1
+        assert node.process.wait(timeout=PATIENCE) == 1
         assert "Traceback" not in node.output
         (line,) = [text for text in node.output.splitlines() if "segmenter_node: " in text]
         assert reason in line

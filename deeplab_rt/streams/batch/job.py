@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplab_rt.errors import DeeplabError, StreamError
+from deeplab_rt.files import leftovers
 from deeplab_rt.models import load_model
 from deeplab_rt.segmenter import Segmenter
 from deeplab_rt.streams.batch.inputs import Job
@@ -227,6 +228,7 @@ def _prepare(job: Job, begun: Record, resume: bool) -> list[str]:
     differences = begun.differences(earlier) if earlier is not None else []
     if resume and earlier is not None and not differences:
         _keep_longest_bag(job.work)
+        _remove_leftovers(job.work)
         return []
     told = []
     if _outputs_begun(job.work):
@@ -238,6 +240,7 @@ def _prepare(job: Job, begun: Record, resume: bool) -> list[str]:
         told = [f"{job.work}: an interrupted run was begun anew: {why}"]
     for name in (*_FILES.values(), _RECOVERED):
         _remove(job.work / name)
+    _remove_leftovers(job.work)
     return told
 
 
@@ -281,6 +284,14 @@ def _publish(job: Job, record: Record) -> None:
         (job.work / _COMPLETE).replace(job.record)
     for name in (_BEGUN, _RECOVERED):
         _remove(job.work / name)
+    _remove_leftovers(job.work)
+
+
+def _remove_leftovers(work: Path) -> None:
+    """Remove what a killed run had under temporary names; a resumed one writes it anew."""
+    for name in (*_FILES.values(), _BEGUN, _COMPLETE):
+        for file in leftovers(work / name):
+            _remove(file)
 
 
 def _make_room(job: Job, targets: Mapping[str, Path]) -> None:

@@ -119,7 +119,7 @@ def test_a_killed_process_is_resumed_from_its_last_frames(
 ) -> None:
     """A bag without an index, as kill -9 leaves it."""
     write_video(tmp_path / "long.mp4", 600, size=(240, 320))
-    arguments = ["long.mp4", "--out-dir", "out", "--resume", "--json"]
+    arguments = ["long.mp4", "--out-dir", "out", "--resume", "--json", "--overlay"]
     bag = tmp_path / "out" / "long.unfinished" / "masks.mcap"
     assert kill_when(
         arguments,
@@ -129,6 +129,9 @@ def test_a_killed_process_is_resumed_from_its_last_frames(
     )
     done = json.loads(run(arguments, palette_model.directory, tmp_path).stdout)
     assert 0 < done["files"]["long"]["resumed"] < 600 == done["frames"]
+    assert done["files"]["long"]["warnings"] == []
+    # The video that was being written had a temporary name.
+    assert left(tmp_path / "out") == {"long.mcap", "long.mp4", "long.json"}
 
 
 def test_a_changed_input_or_setting_is_told_and_replaces_nothing(

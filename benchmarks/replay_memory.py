@@ -58,7 +58,7 @@ class RepeatedDrive(Recording):
 
 
 def measure(
-    settings: ReplaySettings, frames: int, told: Callable[[int, float], None]
+    settings: ReplaySettings, frames: int, on_measure: Callable[[int, float], None]
 ) -> list[float]:
     """MiB resident after each tenth of the frames."""
     process = psutil.Process()
@@ -67,7 +67,7 @@ def measure(
     def on_frame(stats: RunStats) -> None:
         if stats.frames % (frames // 10) == 0:
             resident.append(process.memory_info().rss / 2**20)
-            told(stats.frames, resident[-1])
+            on_measure(stats.frames, resident[-1])
 
     source = RepeatedDrive(frames + 50)  # the last measure comes before the outputs are closed
     with tempfile.TemporaryDirectory() as place, open_segmenter(settings) as segmenter:
@@ -94,12 +94,12 @@ def main() -> int:
         args.model, args.backend, args.precision, args.size, confidence=True, color=True
     )
 
-    def told(frames: int, mib: float) -> None:
+    def on_measure(frames: int, mib: float) -> None:
         if not args.json:
             print(f"after {frames:6} frames {mib:8.1f} MiB", flush=True)
 
     try:
-        resident = measure(settings, max(args.frames, 10), told)
+        resident = measure(settings, max(args.frames, 10), on_measure)
     except DeeplabError as error:
         print(f"replay_memory: {error}", file=sys.stderr)
         return 1

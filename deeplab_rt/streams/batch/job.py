@@ -153,7 +153,7 @@ def _run(
     if not interrupted:
         sizes = {kind: size_of(path) or 0 for kind, path in paths.items()}
         record = replace(begun, outputs=sizes, summary=result)
-        _make_room(job, targets)
+        _remove_replaced(job, targets)
         record.write(job.work / _COMPLETE)
         _publish(job, record)
     status = "interrupted" if interrupted else "done"
@@ -230,18 +230,18 @@ def _prepare(job: Job, begun: Record, resume: bool) -> list[str]:
         _keep_longest_bag(job.work)
         _remove_leftovers(job.work)
         return []
-    told = []
+    discarded = []
     if _outputs_begun(job.work):
         why = (
             f"it had {', '.join(differences)}"
             if differences
             else "--resume would have continued it"
         )
-        told = [f"{job.work}: an interrupted run was begun anew: {why}"]
+        discarded = [f"{job.work}: an interrupted run was begun anew: {why}"]
     for name in (*_FILES.values(), _RECOVERED):
         _remove(job.work / name)
     _remove_leftovers(job.work)
-    return told
+    return discarded
 
 
 def _keep_longest_bag(work: Path) -> None:
@@ -294,7 +294,7 @@ def _remove_leftovers(work: Path) -> None:
             _remove(file)
 
 
-def _make_room(job: Job, targets: Mapping[str, Path]) -> None:
+def _remove_replaced(job: Job, targets: Mapping[str, Path]) -> None:
     """Take away the outputs that complete ones are about to replace; other files are left alone."""
     _remove(job.record)
     for kind, target in targets.items():

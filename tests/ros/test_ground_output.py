@@ -189,3 +189,56 @@ def test_pose_from_parameters_has_roll() -> None:
     mounting, exact = ParameterPose(lambda: settings).find(SimpleNamespace())
     assert exact
     assert mounting == Mounting.from_angles(1.5, 5.0, 10.0)
+
+
+class MovingTree:
+    """A tf tree that is sent at 10 Hz: it answers for any time between two of its transforms."""
+
+    def __init__(self) -> None:
+        self.newest_ms = 0
+
+    def lookup_transform(self, target: str, source: str, when: Time) -> TransformStamped:
+        wanted = when.nanoseconds // MS or self.newest_ms
+        if wanted > self.newest_ms:
+            raise NoTransformError("Lookup would require extrapolation into the future")
+        found = TransformStamped()
+        found.header.stamp = Time(nanoseconds=wanted * MS).to_msg()
+        found.transform.translation.z = -(1.0 + wanted / 1000)
+        found.transform.rotation.w = 1.0
+        return found
+
+
+@pytest.mark.parametrize(("tolerance_ms", "published"), [(0.0, 0), (30_000.0, 24)])
+def test_every_frame_of_a_moving_vehicle_has_its_ground(
+    tolerance_ms: float, published: int
+) -> None:
+    """Frames at 30 Hz, each before its transform: without waiting, none has one."""
+    tree, heights = MovingTree(), []
+    settings = replace(Settings(), grid_tf_tolerance_ms=tolerance_ms)
+    pose = TransformPose(tree, NoTransformError, lambda: settings)
+    failed, ended = threading.Event(), threading.Event()
+
+    def ground(stamp_ms: int) -> None:
+        try:
+            mounting, exact = pose.find(header_at(stamp_ms))
+        except FrameError:
+            failed.set()
+            return
+        assert exact
+        heights.append(mounting.position[2])
+
+    said: list[str] = []
+    thread = GroundThread(said.append)
+    stamps = [33 * (index + 1) for index in range(24)]
+    for stamp in stamps:
+        assert thread.put(lambda s=stamp: ground(s))
+    assert thread.put(ended.set)
+    if not published:
+        assert failed.wait(10)
+        assert ended.wait(10)
+    for _ in range(10):
+        tree.newest_ms += 100
+    assert ended.wait(10)
+    thread.close()
+    assert said == []
+    assert heights == pytest.approx([1.0 + stamp / 1000 for stamp in stamps[:published]])

@@ -62,7 +62,7 @@ def examine() -> list[Finding]:
         _ros,
         _transport,
         _windows,
-        _cameras,
+        camera_findings,
     ):
         findings += check()
     if not any(f.state == "ok" for f in findings if f.name in ("OpenVINO", "engine")):
@@ -94,8 +94,8 @@ def _os_name() -> str:
 
 def _jetpack() -> str:
     """The L4T release of a Jetson, which is what a JetPack is; empty elsewhere."""
-    release = _first_line(Path("/etc/nv_tegra_release"))  # "# R36 (release), REVISION: 4.3, ..."
-    board = _first_line(Path("/proc/device-tree/model")).rstrip("\0")
+    release = first_line(Path("/etc/nv_tegra_release"))  # "# R36 (release), REVISION: 4.3, ..."
+    board = first_line(Path("/proc/device-tree/model")).rstrip("\0")
     if not release:
         return ""
     major, _, rest = release.lstrip("# ").partition(" (release), REVISION: ")
@@ -106,7 +106,8 @@ def _jetpack() -> str:
     )
 
 
-def _first_line(path: Path) -> str:
+def first_line(path: Path) -> str:
+    """The first line of a file; empty where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
     except OSError:
@@ -291,7 +292,8 @@ def _windows() -> Iterator[Finding]:
         yield Finding("windows", "ok", f"OpenCV {cv2.__version__}, {gui or 'native'}")
 
 
-def _cameras(devices: Path = Path("/dev")) -> Iterator[Finding]:
+def camera_findings(devices: Path = Path("/dev")) -> Iterator[Finding]:
+    """What video devices there are, and whether this user may open them."""
     cameras = sorted(devices.glob("video[0-9]*"))
     shut = [camera for camera in cameras if not os.access(camera, os.R_OK | os.W_OK)]
     if not cameras:

@@ -35,7 +35,7 @@ def open_backend(
     reason = "asked for"
     if backend != "cpu":
         try:
-            return _open_tensorrt(model, precision, input_size, max_batch, gpu)
+            return open_tensorrt(model, precision, input_size, max_batch, gpu)
         except DeeplabError as error:
             if backend == "tensorrt":
                 raise
@@ -56,13 +56,18 @@ def _refuse_what_a_cpu_ignores(max_batch: int, gpu: GpuOptions) -> None:
         )
 
 
-def _open_tensorrt(
+def open_tensorrt(
     model: Model,
     precision: str,
     input_size: tuple[int, int] | None,
     max_batch: int,
     gpu: GpuOptions,
 ) -> tuple[Backend, str]:
+    """The TensorRT backend, and why it can run here.
+
+    Raises:
+        BackendError: it cannot; the message says what is missing.
+    """
     from deeplab_rt.backends.tensorrt.probe import find_engine
 
     # It says what is missing; only then may the runner, which imports cuda-python, be imported.

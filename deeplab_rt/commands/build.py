@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from typing import Any
 
@@ -87,10 +86,18 @@ def run(args: argparse.Namespace) -> int:
     from deeplab_rt.backends.tensorrt.inspection import summary
     from deeplab_rt.input_shape import shape_for
     from deeplab_rt.models import load_model
+    from deeplab_rt.progress import ProgressBar
 
     started = time.monotonic()
     model = load_model(args.model)
-    with _Bar() as bar:
+    built = False
+    with ProgressBar(100, "%") as bar:
+
+        def show(phase: str, done: float) -> None:
+            nonlocal built
+            built = built or done > 0
+            bar.update(round(100 * done), phase[:40])
+
         engine = build(
             model,
             args.precision,
@@ -101,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             force=args.force,
             workspace_mb=WORKSPACE_MB if args.workspace is None else args.workspace,
             device=args.device,
-            progress=bar.show,
+            progress=show,
         )
     seconds = time.monotonic() - started
     layers = layers_of(engine, args.device) if args.inspect else []
@@ -116,12 +123,12 @@ def run(args: argparse.Namespace) -> int:
             "max_batch": spec.max_batch,
             "target": str(spec.target),
             "bytes": engine.path.stat().st_size,
-            "built": bar.built,
+            "built": built,
             "seconds": round(seconds, 1),
         }
         print(json.dumps({**result, **({"inspection": summary(layers)} if layers else {})}))
         return 0
-    done = f"built in {seconds:.1f} s" if bar.built else "was there already (--force builds anew)"
+    done = f"built in {seconds:.1f} s" if built else "was there already (--force builds anew)"
     print(f"{engine.path}\n{spec.model} {spec.precision} {width}x{height}, {spec.target}: {done}")
     for layer in layers:
         print(f"{layer.bytes / 1e6:9.3f} MB  {layer.types:<28} {layer.kind:<16} {layer.name[:80]}")
@@ -133,33 +140,3 @@ def run(args: argparse.Namespace) -> int:
             f"convolutions: {kinds}"
         )
     return 0
-
-
-class _Bar:
-    """Progress on a terminal as a bar, elsewhere as a line for every tenth."""
-
-    def __init__(self) -> None:
-        self.built = False
-        self._bar: Any = None
-        self._tenth = -1
-
-    def show(self, phase: str, done: float) -> None:
-        """What is being done, and how much of all is done."""
-        self.built = self.built or done > 0
-        if sys.stderr.isatty():
-            if self._bar is None:
-                from tqdm import tqdm
-
-                self._bar = tqdm(total=100, unit="%", leave=False, dynamic_ncols=True)
-            self._bar.set_description(phase[:40], refresh=False)
-            self._bar.update(round(100 * done) - self._bar.n)
-        elif int(10 * done) > self._tenth:
-            self._tenth = int(10 * done)
-            print(f"build: {10 * self._tenth} % ({phase})", file=sys.stderr)
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._bar is not None:
-            self._bar.close()

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from deeplab_rt.errors import CheckpointError, LabelError
 from deeplab_rt.field_checks import shown
+from deeplab_rt.files import PartialFile
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.network.encoders import LITE_SCALES, Stage, lite_stages
 from deeplab_rt.network.model import Architecture, ArchitectureError, DeepLab
@@ -106,9 +107,9 @@ def save_checkpoint(
         name: value.to(dtype if value.ndim > 1 else value.dtype).contiguous().cpu()
         for name, value in model.state_dict().items()
     }
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, dict(metadata))
-    partial.replace(path)
+    with PartialFile(path, overwrite=True) as partial:
+        save_file(tensors, partial.path, dict(metadata))
+        partial.commit()
 
 
 _NUMPY_SCALARS: list[Any] = [

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deeplab_rt.errors import DataError, ModelError
-from deeplab_rt.files import sha256_of
+from deeplab_rt.files import PartialFile, sha256_of
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.models import Model, check_input_size, write_manifest
 from deeplab_rt.network.checkpoints import describe, save_checkpoint
@@ -114,9 +114,9 @@ def export_onnx(model: DeepLab, path: Path, size: tuple[int, int]) -> None:
     del proto.metadata_props[:]
     for item in [*proto.graph.node, *proto.graph.value_info, *proto.graph.input]:
         del item.metadata_props[:]
-    partial = path.with_suffix(".partial")
-    onnx.save(proto, str(partial))
-    partial.replace(path)
+    with PartialFile(path, overwrite=True) as partial:
+        onnx.save(proto, str(partial.path))
+        partial.commit()
 
 
 def onnx_logits(path: Path, frames: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from deeplab_rt.errors import ModelError
+from deeplab_rt.files import PartialFile
 from deeplab_rt.models import Model, write_manifest
 from deeplab_rt.network.export import onnx_logits
 from deeplab_rt.network.tensorrt_int8 import for_tensorrt, typed_logits
@@ -73,9 +74,9 @@ def quantise(source: Path, target: Path, frames: NDArray[np.uint8], *, symmetric
         )
     if symmetric:
         quantised = for_tensorrt(quantised)
-    partial = target.with_suffix(".partial")
-    onnx.save(quantised, str(partial))
-    partial.replace(target)
+    with PartialFile(target, overwrite=True) as partial:
+        onnx.save(quantised, str(partial.path))
+        partial.commit()
 
 
 def quantise_model(

@@ -83,7 +83,7 @@ def draw_reliability(calibration: Calibration, path: Path) -> None:
 
 
 @torch.no_grad()
-def _sample(
+def sample_logits(
     model: nn.Module, data: Dataset, size: tuple[int, int], images: int, stride: int
 ) -> tuple[Tensor, Tensor]:
     """Logits [P, C] of every ``stride``-th pixel of some images, and whether the winner is right."""
@@ -133,7 +133,7 @@ def fit_temperature(
     Returns:
         The temperature, and per set the calibration error before and after.
     """
-    samples = {data.name: _sample(model, data, size, images, stride) for data in sets}
+    samples = {data.name: sample_logits(model, data, size, images, stride) for data in sets}
     candidates = np.exp(np.linspace(np.log(0.5), np.log(3), 73)).tolist()
     errors = {t: float(np.mean([_error(*s, t) for s in samples.values()])) for t in candidates}
     best = min(candidates, key=lambda t: errors[t])

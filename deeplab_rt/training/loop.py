@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from deeplab_rt.errors import DataError
+from deeplab_rt.files import PartialFile
 from deeplab_rt.network.model import DeepLab
 from deeplab_rt.training.augment import AugmentOptions
 from deeplab_rt.training.cache import Batch, CachedDataset, make_batch, prefetch
@@ -147,7 +148,7 @@ class Trainer:
             ]
             log.write_text("".join(line + "\n" for line in lines))
 
-    def _loss(self, logits: Tensor, groups: Tensor) -> Tensor:
+    def hard_loss(self, logits: Tensor, groups: Tensor) -> Tensor:
         # The loss is taken on every second pixel of each row and column, at an offset that
         # moves with the step: a quarter of the cost, and over four steps every pixel counts.
         full = nn.functional.interpolate(
@@ -197,7 +198,7 @@ class Trainer:
                 group["lr"] = self.options.learning_rate * group["factor"] * factor
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 logits = forward(images.to(self.device))
-            loss = self._loss(logits, groups.to(self.device))
+            loss = self.hard_loss(logits, groups.to(self.device))
             if teacher_logits is not None:
                 teacher_logits = teacher_logits.to(self.device)
                 loss = loss + self.options.distil * distillation_loss(logits, teacher_logits)
@@ -233,9 +234,9 @@ class Trainer:
         epoch = math.ceil(self.step / self.options.epoch_steps)
         # Written before it is validated: no error there costs the epoch.
         path = self.folder / f"epoch_{epoch:04d}.pt"
-        partial = path.with_suffix(".partial")
-        torch.save(self.state(), partial)
-        partial.replace(path)
+        with PartialFile(path, overwrite=True) as partial:
+            torch.save(self.state(), partial.path)
+            partial.commit()
         for old in sorted(self.folder.glob("epoch_*.pt"))[: -self.options.keep]:
             old.unlink()
         record: dict[str, Any] = {

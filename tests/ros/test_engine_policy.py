@@ -110,7 +110,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         backend.info = replace(backend.info, name="tensorrt")
         return backend, "it has an engine"
 
-    monkeypatch.setattr(choice, "_open_tensorrt", open_tensorrt)
+    monkeypatch.setattr(choice, "open_tensorrt", open_tensorrt)
     return engine
 
 
@@ -182,7 +182,7 @@ def test_engine_file_and_device_reach_the_backend(
         asked.append(arguments[-1])
         raise EngineError("no engine in that file")
 
-    monkeypatch.setattr(choice, "_open_tensorrt", open_tensorrt)
+    monkeypatch.setattr(choice, "open_tensorrt", open_tensorrt)
     file = str(tmp_path / "my.engine")
     with pytest.raises(EngineError, match="no engine in that file"):  # and none is built instead
         harness(engine_file=file, device=1, engine_policy="build").open()

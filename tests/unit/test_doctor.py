@@ -144,14 +144,14 @@ def test_dds_profile(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_cameras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (finding,) = doctor._cameras(tmp_path)
+    (finding,) = doctor.camera_findings(tmp_path)
     assert finding.state == "missing"
     for name in ("video0", "video10", "vbi0"):
         (tmp_path / name).write_text("")
-    (finding,) = doctor._cameras(tmp_path)
+    (finding,) = doctor.camera_findings(tmp_path)
     assert finding.state == "ok" and "video10" in finding.found and "vbi" not in finding.found
     monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("video0"))
-    (finding,) = doctor._cameras(tmp_path)
+    (finding,) = doctor.camera_findings(tmp_path)
     assert finding.state == "warning" and "usermod -aG video" in finding.fix
     assert "video10" not in finding.found
 
@@ -161,7 +161,7 @@ def test_jetson_by_its_release_file(monkeypatch: pytest.MonkeyPatch) -> None:
         "/etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic",
         "/proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
     }
-    monkeypatch.setattr(doctor, "_first_line", lambda path: lines.get(str(path), ""))
+    monkeypatch.setattr(doctor, "first_line", lambda path: lines.get(str(path), ""))
     assert find("JetPack")[0].found == (
         "JetPack 6 (L4T 36.4.3) on NVIDIA Jetson Orin Nano Developer Kit"
     )

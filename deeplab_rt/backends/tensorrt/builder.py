@@ -84,7 +84,7 @@ def build(
         if warning := advice(spec):
             LOG.warning(warning)
         path, network = _network_of(model, spec.precision)
-        content = _compile(
+        content = compile_network(
             library, path, network, spec, len(model.labels), target, workspace_mb, progress
         )
         engine = engine_store.save(spec, content)
@@ -157,7 +157,7 @@ def _capability_of(library: Library, target: str) -> str:
     return known[target.upper()]
 
 
-def _compile(
+def compile_network(
     library: Library,
     path: Path,
     content: bytes,

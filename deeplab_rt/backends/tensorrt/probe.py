@@ -24,7 +24,7 @@ _NO_GPU = (
 
 BOARD = Path("/proc/device-tree/model")  # a Jetson's module and carrier board
 
-_lost: str | None = None
+lost_because: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,14 +123,14 @@ def gpu_is_lost(reason: str) -> None:
     After an illegal address, a failed launch or the like every further call fails the same in this
     process (CUDA driver API, CUresult), so nobody here should try again.
     """
-    global _lost
-    _lost = reason
+    global lost_because
+    lost_because = reason
 
 
 def machine_lacks(device: int = 0) -> str | None:
     """None if this machine can build and run engines, else what is missing, in words."""
-    if _lost is not None:
-        return f"the GPU failed earlier in this process ({_lost}); restart the process"
+    if lost_because is not None:
+        return f"the GPU failed earlier in this process ({lost_because}); restart the process"
     try:
         _check_cuda_python(find_gpu(device).cuda)
         from deeplab_rt.backends.tensorrt import library as libraries

@@ -39,7 +39,9 @@ def test_builds_ahead_of_time_and_says_where(
     assert (result["precision"], result["built"]) == ("fp16", True)
     assert result["target"].startswith("any GPU (8.9) with TensorRT-RTX")
     assert result["bytes"] == engine.path.stat().st_size
-    assert "build: 0 %" in err and "build: 80 %" in err
+    assert (
+        "%" not in err
+    )  # it took less than the ten seconds after which a line tells how far it is
     assert main(command) == 0
     assert "was there already" in capfd.readouterr().out
 
@@ -59,7 +61,7 @@ def test_refusals_are_one_line(
 ) -> None:
     assert main(["build", "--model", str(palette_model.directory), *arguments]) == 1
     out, err = capsys.readouterr()
-    lines = [line for line in err.splitlines() if not line.startswith("build: ")]
+    lines = err.splitlines()
     assert out == "" and len(lines) == 1
     assert lines[0].startswith("deeplab_rt build: ") and message in lines[0]
 

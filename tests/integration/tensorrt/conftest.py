@@ -56,7 +56,7 @@ def _driver(host_kernels_library: Path, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture
 def driver(_driver: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
     """The emulated driver with one GPU; afterwards nothing may be left on it, nor written past an end."""
-    monkeypatch.setattr(probe, "_lost", None)
+    monkeypatch.setattr(probe, "lost_because", None)
     monkeypatch.setattr(probe, "BOARD", Path("/nonexistent"))
     for record in (
         fake_tensorrt.violations,

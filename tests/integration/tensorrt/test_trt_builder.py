@@ -295,7 +295,7 @@ def test_timing_cache_is_kept(typed_model: Model) -> None:
     path = typed_model.file("fp32")
     for _ in range(2):
         with pytest.warns(DeprecationWarning, match="no-ops"):
-            builder._compile(
+            builder.compile_network(
                 posing, path, path.read_bytes(), spec, 11, "SM86", 64, lambda phase, done: None
             )
     (cache,) = engine_store.engines_dir().glob("timings-*.cache")

@@ -419,7 +419,7 @@ def test_every_driver_call_may_fail_at_any_time(
         for nth in sorted({1, 2, max(1, count // 2), count}):
             driver.emu_forget()
             driver.emu_integrated(unified)
-            monkeypatch.setattr(probe, "_lost", None)
+            monkeypatch.setattr(probe, "lost_because", None)
             driver.emu_fail(name.encode(), nth, code)
             try:
                 life(make, camvid11)

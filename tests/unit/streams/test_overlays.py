@@ -9,7 +9,7 @@ from deeplab_rt.frame import Frame
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.masks import Masks
 from deeplab_rt.streams.overlays import OverlayStyle, draw_overlay, frame_overlay, legend
-from tests.unit.streams.test_overlay_video import road
+from tests.integration.streams.test_overlay_video import road
 
 GRAY = np.full((20, 30, 3), 100, np.uint8)
 

@@ -47,7 +47,7 @@ def test_the_temperature_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     class Named:
         name = "made"
 
-    monkeypatch.setattr(calibration, "_sample", lambda *args: (sure, right))
+    monkeypatch.setattr(calibration, "sample_logits", lambda *args: (sure, right))
     model = DeepLab(TINY, 5)
     temperature, errors = calibration.fit_temperature(model, [Named()], (64, 96))  # type: ignore[list-item]
     assert temperature == pytest.approx(1.7, rel=0.06)

@@ -59,7 +59,7 @@ def test_an_epochs_file_is_a_checkpoint_of_the_averaged_weights(whole: Path) -> 
 def test_an_interrupted_run_resumes_to_the_same_curve(
     whole: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = loop.Trainer._loss
+    original = loop.Trainer.hard_loss
     calls = []
 
     def interrupted(self: loop.Trainer, *args: torch.Tensor) -> torch.Tensor:
@@ -68,7 +68,7 @@ def test_an_interrupted_run_resumes_to_the_same_curve(
             raise KeyboardInterrupt
         return original(self, *args)
 
-    monkeypatch.setattr(loop.Trainer, "_loss", interrupted)
+    monkeypatch.setattr(loop.Trainer, "hard_loss", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(pictures / "recipe.yaml", tmp_path, pictures)
     assert len(curve(tmp_path)) == 2
@@ -90,12 +90,12 @@ def test_it_learns(pictures: Path, tmp_path: Path) -> None:
 def test_nan_stops_the_run_and_keeps_the_last_good_epoch(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = loop.Trainer._loss
+    original = loop.Trainer.hard_loss
 
     def broken(self: loop.Trainer, *args: torch.Tensor) -> torch.Tensor:
         return original(self, *args) * (float("nan") if self.step == 3 else 1)
 
-    monkeypatch.setattr(loop.Trainer, "_loss", broken)
+    monkeypatch.setattr(loop.Trainer, "hard_loss", broken)
     with pytest.raises(DataError, match=r"the loss is nan at step 3; the last good epoch is kept"):
         train(pictures / "recipe.yaml", tmp_path, pictures)
     state = torch.load(tmp_path / "epoch_0001.pt", weights_only=True)

@@ -17,7 +17,7 @@ demo: $(VENV)/.run ## a camera publishes a drive over ROS 2, the node segments i
 test: $(VENV)/.test ## every test
 	$(BIN)/python -m pytest $(ARGS)
 
-test-unit: $(VENV)/.test ## the tests that start no process: about a minute
+test-unit: $(VENV)/.test ## the tests that start no process
 	$(BIN)/python -m pytest tests/unit $(ARGS)
 
 test-ros: $(VENV)/.test ## the tests of the nodes, over ROS 2 Kilted

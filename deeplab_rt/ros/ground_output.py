@@ -91,7 +91,10 @@ class TransformPose:
         self._closed = threading.Event()
 
     def find(self, header: Any) -> tuple[Mounting, bool]:
-        settings, stamp = self._settings(), Time.from_msg(header.stamp)
+        settings, stamp_ns = self._settings(), stamp_ns_of(header)
+        if stamp_ns < 0:
+            raise FrameError("no transform: the frame's stamp is before 1970")
+        stamp = Time(nanoseconds=stamp_ns)
         frame, tolerance = settings.grid_frame, settings.grid_tf_tolerance_ms
         deadline = time.monotonic() + tolerance / 1e3
         while True:
@@ -105,7 +108,7 @@ class TransformPose:
             mounting, newest_ns = self._mounting(header.frame_id, frame, Time())
         except self._error as error:
             raise FrameError(f"no transform: {' '.join(str(error).split())}") from None
-        off = abs(stamp_ns_of(header) - newest_ns) / 1e6
+        off = abs(stamp_ns - newest_ns) / 1e6
         if off > tolerance:
             raise FrameError(
                 f"no transform: {reason}; the newest is {off:.0f} ms off, more than "

@@ -111,8 +111,9 @@ class SegmenterNode(LifecycleNode):
         return self._guarded(self._free, state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._finalised = True
-        return self._guarded(self._free, state)
+        result = self._guarded(self._free, state)
+        self._finalised = result == SUCCESS
+        return result
 
     def shut_down(self) -> None:
         """Free everything, unless the lifecycle has come to its end already."""
@@ -121,7 +122,9 @@ class SegmenterNode(LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, so that the node is unconfigured and can be configured again."""
-        return self._guarded(self._free, state)
+        result = self._guarded(self._free, state)
+        self._finalised = result != SUCCESS  # the lifecycle's end, where not even that worked
+        return result
 
     def _guarded(
         self, step: Callable[[LifecycleState], TransitionCallbackReturn], state: LifecycleState

@@ -100,6 +100,10 @@ def test_transform_that_is_too_far_off_is_none() -> None:
         pose_of(LateBuffer(t800=1.0), 60).find(header_at(1000))
     with pytest.raises(FrameError, match="no transform: Lookup would require extrapolation into"):
         pose_of(LateBuffer(), 20).find(header_at(1000))
+    old = header_at(0)
+    old.stamp.sec = -5
+    with pytest.raises(FrameError, match="before 1970"):
+        pose_of(LateBuffer(), 20).find(old)
 
 
 def test_waiting_ends_when_the_node_is_deactivated() -> None:

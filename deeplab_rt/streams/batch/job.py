@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -97,7 +98,7 @@ def run_job(
         on_source: gives what is called after every frame, from the source of the frames.
 
     Returns:
-        How it ended. Nothing that a recording can cause is raised.
+        How it ended. No exception is raised but for what ends the program.
     """
     try:
         with _locked(job.work):
@@ -108,6 +109,9 @@ def run_job(
         return _failed(job, f"{job.source}: out of memory")
     except OSError as error:
         return _failed(job, f"{error.filename or job.source}: {error.strerror or error}")
+    except Exception as error:  # a defect of ours: it keeps its traceback, and the other jobs
+        traceback.print_exc()
+        return _failed(job, f"{job.source}: {type(error).__name__}: {error}")
 
 
 def _failed(job: Job, error: str) -> JobResult:

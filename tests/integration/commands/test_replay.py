@@ -231,6 +231,26 @@ def test_a_video_of_several_cameras_is_refused(
     assert "an overlay video shows one camera; choose one" in capsys.readouterr().err
 
 
+def test_the_overlay_as_it_is_asked_for(program: list[str], drive: Path) -> None:
+    images = {}
+    for name, options in (
+        ("plain", []),
+        ("clear", ["--alpha", "0"]),
+        ("beside", ["--alpha", "0", "--side-by-side"]),
+        ("drivable", ["--only", "drivable", "--alpha", "0.9"]),
+    ):
+        assert main([*program, str(drive), "--overlay", f"{name}.mp4", *options]) == 0
+        with av.open(f"{name}.mp4") as video:
+            images[name] = [frame.to_ndarray(format="bgr24") for frame in video.decode(video=0)]
+    # The frames are painted in the colours of their labels: their overlays look the same.
+    for plain, clear, beside in zip(
+        images["plain"], images["clear"], images["beside"], strict=True
+    ):
+        assert np.abs(plain[:40, :60].astype(int) - clear[:40, :60]).max() < 12
+        assert np.abs(beside[:38, :56].astype(int) - beside[:38, 60:116]).max() < 12
+    assert len(images["drivable"]) == 9
+
+
 @pytest.mark.parametrize(
     ("arguments", "frames"),
     [(["--from", "0.1", "--to", "0.2"], 3), (["--every", "4"], 3), (["--from", "0:00"], 9)],

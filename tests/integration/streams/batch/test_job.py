@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from deeplab_rt.streams.batch.run import SegmenterCache
 from deeplab_rt.streams.settings import ReplaySettings
 from deeplab_rt.streams.stats import RunStats
 from tests.integration.streams.batch.drives import kill_when, outputs, run
-from tests.unit.streams.media import write_video
+from tests.unit.streams.media import numbered_messages, write_bag, write_video
 
 Runner = Callable[..., JobResult]
 
@@ -93,6 +94,41 @@ def test_interrupted_and_resumed_is_as_undisturbed(
     assert second.status == "done" and outputs(Path("out")) == undisturbed
     # Masks are found in a bag or in PNG files; from a video nothing can be resumed.
     assert second.resumed >= 12 if kinds != ("overlay",) else second.resumed == 0
+
+
+def test_cameras_and_the_input_are_resumed_too(
+    job: Job, settings: ReplaySettings, segmenters: SegmenterCache
+) -> None:
+    topics = {"/front/image": numbered_messages(12), "/rear/image": numbered_messages(12)[::-1]}
+    write_bag(Path("cameras"), topics)
+    settings = ReplaySettings(
+        settings.model,
+        "cpu",
+        kinds=("bag",),
+        read=ReadOptions(all_topics=True),
+        confidence=True,
+        with_input=True,
+    )
+    cameras = replace(job, source=Path("cameras"), name="cameras")
+    assert run_job(cameras, settings, Mode(), segmenters).status == "done"
+    undisturbed = outputs(Path("out"))
+    shutil.rmtree("out")
+    Path("out").mkdir()
+    run_job(cameras, settings, Mode(), segmenters, interrupt_at(7))
+    result = run_job(cameras, settings, Mode(resume=True), segmenters)
+    assert result.status == "done" and result.resumed >= 7
+    assert outputs(Path("out")) == undisturbed
+
+
+def test_a_defect_is_counted_and_keeps_its_traceback(
+    job: Job, settings: ReplaySettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def defect(settings: ReplaySettings) -> Any:
+        raise ZeroDivisionError("of ours")
+
+    result = run_job(job, settings, Mode(), defect)
+    assert (result.status, result.error) == ("failed", "drive.mp4: ZeroDivisionError: of ours")
+    assert "Traceback" in capsys.readouterr().err and left() == set()
 
 
 def test_without_resume_it_is_begun_anew_and_told(

@@ -178,9 +178,10 @@ def test_a_still_is_saved_with_its_label_map(
     page: Browser, tmp_path: Path, camvid11: LabelSet
 ) -> None:
     page.press("s")
-    labels = page.until(lambda: list(tmp_path.glob("*.labels.png")), "a download")[0]
-    image = page.until(lambda: list(tmp_path.glob("front_camera_*.jpg")), "its image")[0]
-    assert labels.name == image.name.replace(".jpg", ".labels.png")
+    image = page.until(lambda: list(tmp_path.glob("front_camera_*.jpg")), "a download")[0]
+    labels = image.with_name(image.name.replace(".jpg", ".labels.png"))
+    page.until(labels.exists, "its label map")
+    page.until(lambda: not list(tmp_path.glob("*.crdownload")), "the end of the downloads")
     saved = cv2.imread(str(labels), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(saved, split_labels(camvid11))
     assert np.abs(cv2.imread(str(image)).astype(int) - GRAY).max() < 4

@@ -119,13 +119,14 @@ def start(
         )  # fmt: skip
         until(
             lambda: (
-                display.tool("search", "--name", "^deeplab_rt$") or started[-1].poll() is not None
+                display.tool("search", "--onlyvisible", "--name", "^deeplab_rt$")
+                or started[-1].poll() is not None
             ),
             "a window",
         )
         if started[-1].poll() is not None:
             pytest.fail(f"no window: {started[-1].communicate()}")
-        window = display.tool("search", "--name", "^deeplab_rt$").split()[0]
+        window = display.tool("search", "--onlyvisible", "--name", "^deeplab_rt$").split()[0]
         display.tool("windowfocus", "--sync", window)
         return started[-1]
 
@@ -170,7 +171,12 @@ def test_the_keys_of_a_recording(
     assert saved.shape == (HEIGHT, WIDTH) and saved[50, 50] == camvid11.index("sky") + 1
     display.press("b")
     until(
-        lambda: "1280x" in display.tool("search", "--name", "^deeplab_rt$", "getwindowgeometry"),
+        lambda: (
+            "1280x"
+            in display.tool(
+                "search", "--onlyvisible", "--name", "^deeplab_rt$", "getwindowgeometry"
+            )
+        ),
         "two",
     )
     display.press("q")

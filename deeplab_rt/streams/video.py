@@ -41,6 +41,7 @@ class VideoFile(Recording):
         self._container: Any = None
         self._awaited: set[int] = set()  # times of packets whose frames have not come
         self._errors: list[str] = []  # of packets, that no missing frame accounts for yet
+        self._discarded = 0  # packets that the container says not to show
         self._broken = False  # frames up to the next key frame refer to one that is lost
         super().__init__(str(path), None, None)
         try:
@@ -152,7 +153,9 @@ class VideoFile(Recording):
                 packets = iter(())
             if packet is None:
                 return
-            if packet.size and packet.pts is not None and not packet.is_discard:
+            if packet.size and packet.is_discard:
+                self._discarded += 1
+            elif packet.size and packet.pts is not None:
                 self._awaited.add(packet.pts)
             try:
                 frames = self._stream.codec_context.decode(packet if packet.size else None)
@@ -192,8 +195,18 @@ class VideoFile(Recording):
         return float(timed.pts * self._stream.time_base) - self._start_s
 
     def _note_missing(self, count: int, end_s: float) -> None:
-        # By time, not by count: a container that holds no count multiplies its length by its rate.
-        if self._length_s is None or self.fps is None or self._selection.stop_s is not None:
+        """Tell where a file ends before its header says: ``count`` frames, lost ones included."""
+        if self._selection.stop_s is not None:
+            return
+        # By the header's count, where it has one: an .avi that was cut off tells the length of the rest.
+        declared = self._stream.frames - self._discarded
+        if not self._selection.start_s and declared > count:
+            self.warnings.append(
+                f"{self.name}: ends after {count} of the {declared} frames that its header promises; "
+                "the file seems to be cut off"
+            )
+            return
+        if self._length_s is None or self.fps is None:
             return
         missing = self._length_s - end_s
         if missing > max(3 / self.fps, _CUT_OFF * self._length_s):

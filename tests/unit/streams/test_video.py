@@ -43,6 +43,25 @@ def test_mkv_cut_off_gives_what_is_there_and_says_so(tmp_path: Path) -> None:
     assert "cut off" in source.warnings[0] and f"after {len(frames)} frames" in source.warnings[0]
 
 
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+def test_avi_cut_off_tells_how_many_frames_are_missing(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for index in range(30):
+            frame = av.VideoFrame.from_ndarray(numbered(index), format="bgr24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with VideoFile(path) as source:
+        assert len(list(source)) == 30 and not source.warnings
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with VideoFile(path) as source:
+        count = len(list(source)) + source.dropped
+    assert count < 30 and f"ends after {count} of the 30 frames" in source.warnings[-1]
+
+
 @pytest.mark.parametrize("content", ["cut", "garbage", "empty"])
 def test_what_cannot_be_decoded_is_one_clear_line(
     tmp_path: Path, content: str, capfd: pytest.CaptureFixture[str]

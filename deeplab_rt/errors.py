@@ -1,4 +1,4 @@
-"""The errors a user can meet. Each message says what was wrong, what was expected and what mends it.
+"""The errors a user can meet. Each message says what was wrong, what was expected and what fixes it.
 
 The program prints the message of a :class:`DeeplabError` as one line on stderr and exits 1; so it
 does with what the operating system and the parsers of damaged files raise (``commands/failures.py``).
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class DeeplabError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and fix."""
 
 
 class LabelError(DeeplabError):

@@ -251,6 +251,6 @@ def private_dir(path: Path) -> Path:
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(
-            errno.EPERM, f"other users can write to it; `chmod go-w {path}` mends that"
+            errno.EPERM, f"other users can write to it; `chmod go-w {path}` fixes that"
         )
     return path

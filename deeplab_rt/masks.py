@@ -1,4 +1,4 @@
-"""What comes back of a frame: label map and masks, views of them, and their picture for people."""
+"""What comes back of a frame: label map and masks, views of them, and their overlay for people."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def open_backend(
         The backend, and one line that says which and why.
 
     Raises:
-        BackendError: it cannot run here; the message says what is missing and what mends it. Or the
+        BackendError: it cannot run here; the message says what is missing and what fixes it. Or the
             CPU was asked for with what a GPU alone takes.
     """
     if backend == "cpu":

@@ -1,4 +1,4 @@
-"""What was measured, as a table for people and as a picture."""
+"""What was measured, as a table for people and as a plot."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def stamp_ns_of(header: Any) -> int:
 def decode_image(
     msg: Any, max_pixels: int = MAX_PIXELS, image_range: ImageRange = ALL_16_BITS
 ) -> tuple[np.ndarray, Channels]:
-    """The picture of a ``sensor_msgs/Image``.
+    """The image of a ``sensor_msgs/Image``.
 
     Args:
         msg: its ``data`` is any buffer of bytes (``array('B')``, bytes, a uint8 array).

@@ -1,7 +1,7 @@
 """The ``deeplab_rt`` program: one thin module per subcommand.
 
 A command module has ``add_parser(subparsers)``, which adds its arguments and imports nothing heavy,
-and ``run(args) -> int``, which returns the exit code. Errors that a user can mend are raised as
+and ``run(args) -> int``, which returns the exit code. Errors that a user can fix are raised as
 :class:`~deeplab_rt.errors.DeeplabError`.
 """
 

@@ -42,7 +42,7 @@ class EnginePolicy:
             stopping: ends the wait for a build.
 
         Raises:
-            DeeplabError: nothing can run; the message says what mends it.
+            DeeplabError: nothing can run; the message says what fixes it.
         """
         settings = self._settings
         if settings.backend == "cpu":

@@ -172,7 +172,7 @@ class SegmenterNode(LifecycleNode):
                 for camera in self._cameras:
                     camera.activate(poses, ground)
                 stack.callback(self._stop_listening)
-                if self._enabled:  # what comes is heard when this callback has returned
+                if self._enabled:  # what comes is received when this callback has returned
                     self._listen()
             except DeeplabError as error:
                 return self._refuse("activate", error)

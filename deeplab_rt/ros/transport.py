@@ -1,7 +1,7 @@
 """The Fast DDS profile that camera frames need, and whether it is set.
 
 Pure: imports nothing of ROS. With its defaults Fast DDS loses 640x480 colour frames at best effort;
-``config/fastdds_large_frames.xml`` says why and mends it.
+``config/fastdds_large_frames.xml`` says why and fixes it.
 """
 
 from __future__ import annotations

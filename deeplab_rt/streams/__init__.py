@@ -1,1 +1,1 @@
-"""Frames from cameras, videos, folders and bags; masks to bags, pictures, videos and viewers."""
+"""Frames from cameras, videos, folders and bags; masks to bags, images, videos and viewers."""

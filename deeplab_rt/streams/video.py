@@ -117,7 +117,7 @@ class VideoFile(Recording):
     def _decode(self) -> Iterator[Frame]:
         period_ns = round(1e9 / (self.fps or 30.0))
         index, stamp_ns = 0, -period_ns
-        for item, seconds in self._pictures():
+        for item, seconds in self._images():
             # A stream without timestamps: then the rate makes the stamps.
             time_ns = -1 if seconds is None else round(1e9 * seconds)
             if not isinstance(item, FrameError) or seconds is not None:
@@ -141,7 +141,7 @@ class VideoFile(Recording):
             yield Frame(image, place, stamp_ns)
         self._note_missing(index, (stamp_ns + period_ns) / 1e9)
 
-    def _pictures(self) -> Iterator[tuple[Any, float | None]]:
+    def _images(self) -> Iterator[tuple[Any, float | None]]:
         """Each decoded frame, or why there is none, with its time in seconds."""
         packets = self._container.demux(self._stream)
         while True:

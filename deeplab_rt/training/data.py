@@ -1,4 +1,4 @@
-"""Data sets of images and label pictures, described by a small YAML file."""
+"""Data sets of images and label images, described by a small YAML file."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Dataset:
         if label.ndim != 2 or label.dtype != np.uint8:
             raise DataError(
                 f"{self.labels[index]}: labels are {label.dtype} of shape {label.shape}; expected "
-                "one byte a pixel (a grey PNG of class ids, not a picture of colours)"
+                "one byte a pixel (a grey PNG of class ids, not an image of colours)"
             )
         if label.shape != image.shape[:2]:
             raise DataError(

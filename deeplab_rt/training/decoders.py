@@ -88,7 +88,7 @@ def _palette(options: Mapping[str, Any]) -> dict[int, tuple[int, int, int]]:
 
 
 def colour_labels(image: bytes, label: bytes, options: Mapping[str, Any]) -> Decoded:
-    """A photo and a label picture of colours, both resized to ``size`` (height, width)."""
+    """A photo and a label image of colours, both resized to ``size`` (height, width)."""
     height, width = options["size"]
     photo = _decode(image, cv2.IMREAD_COLOR)
     colours = cv2.cvtColor(_decode(label, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB).astype(np.uint8)
@@ -99,7 +99,7 @@ def colour_labels(image: bytes, label: bytes, options: Mapping[str, Any]) -> Dec
 
 
 def colour_pairs(image: bytes, label: bytes, options: Mapping[str, Any]) -> Decoded:
-    """One picture whose left half is the photo and whose right half its label colours.
+    """One image whose left half is the photo and whose right half its label colours.
 
     Both are stretched to ``size`` (height, width). What is black at the lower edge gets the value
     ``ego``.

@@ -105,7 +105,7 @@ def grid_scale(grid: int, pixels: int) -> float:
 
 
 def resize_taps(source: int, target: int, rows: bool) -> np.ndarray:
-    """Where each row or column of the resized picture reads, as OpenCV's INTER_LINEAR has it.
+    """Where each row or column of the resized image reads, as OpenCV's INTER_LINEAR has it.
 
     Past the border OpenCV gives the whole weight to the border column, but both weights to the border
     row, which rounds differently.

@@ -156,7 +156,7 @@ def test_a_named_video_is_not_replaced_unasked(
     assert "exists already" in capsys.readouterr().err and video.read_text() == "mine"
 
 
-def test_without_ros_it_names_the_command_that_mends_it(
+def test_without_ros_it_names_the_command_that_fixes_it(
     palette_model: Model, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "rclpy", None)  # as if it were not installed

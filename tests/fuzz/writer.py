@@ -31,7 +31,7 @@ def sink(path: Path, labels: LabelSet) -> Any:
     if path.suffix in (".mp4", ".mkv", ".mov"):
         return OverlayVideo(path, labels, overwrite=True)
     if path.name == "masks":
-        return PngSink(path, overwrite=True)
+        return PngSink(path, labels, overwrite=True)
     return BagSink(path, labels, overwrite=True, with_frames=path.name.startswith("recorded"))
 
 

@@ -16,7 +16,7 @@ from deeplab_rt import Segmenter
 from deeplab_rt.models import DEFAULT_MODEL
 from deeplab_rt.streams.sources import open_source
 
-FRAME = 210
+FRAME = 205
 IMAGE = Path(__file__).resolve().parent.parent / "docs" / "images" / "demo.jpg"
 
 

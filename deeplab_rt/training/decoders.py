@@ -6,7 +6,12 @@ A decoder is one function listed in :data:`DECODERS`. It takes the image's bytes
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
+import zlib
 from collections.abc import Callable, Mapping
+from itertools import combinations
 from typing import Any
 
 import cv2
@@ -117,8 +122,76 @@ def colour_pairs(image: bytes, label: bytes, options: Mapping[str, Any]) -> Deco
     return _encode(photo, ".jpg"), _encode(values, ".png"), values
 
 
+def repair_png(content: bytes, most: int = 2) -> bytes:
+    """Put back the CRs that a PNG lost from its CRLFs, so that every chunk's checksum fits.
+
+    Args:
+        content: The damaged file.
+        most: CRs that one chunk may have lost.
+
+    Raises:
+        DamagedFileError: No such repair is found.
+    """
+    start = b"\x89PNG\n\x1a\n"
+    if not content.startswith(start):
+        raise DamagedFileError("not a PNG without its CRs")
+    whole, place = bytearray(b"\x89PNG\r\n\x1a\n"), len(start)
+    while place < len(content):
+        chunk, used = _repair_chunk(content[place:], most)
+        whole += chunk
+        place += used
+    return bytes(whole)
+
+
+def _repair_chunk(content: bytes, most: int) -> tuple[bytes, int]:
+    """The chunk at the beginning of damaged bytes, and how many of them it takes."""
+    for lost in range(most + 1):
+        # The chunk's length may itself have lost a CR.
+        for length_cr in (0, 1) if lost else (0,):
+            head = content[: 4 - length_cr]
+            if length_cr:
+                if b"\n" not in head:
+                    continue
+                head = head.replace(b"\n", b"\r\n", 1)
+            length = int.from_bytes(head, "big")
+            body = content[4 - length_cr : 12 + length - lost]
+            if length > len(content) or len(body) < 8:
+                continue
+            feeds = [i for i, byte in enumerate(body) if byte == 10]
+            for places in combinations(feeds, lost - length_cr):
+                fixed = bytearray(body)
+                for index in reversed(places):
+                    fixed[index:index] = b"\r"
+                if zlib.crc32(fixed[:-4]) == int.from_bytes(fixed[-4:], "big"):
+                    return head + bytes(fixed), 12 + length - lost
+    raise DamagedFileError("a PNG chunk whose checksum no lost CR explains")
+
+
+def _decodes_silently(content: bytes) -> bool:
+    """Whether libjpeg, which warns on stderr alone, has nothing to say of a file."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        return image is not None and said.tell() == 0
+
+
+def lost_carriage_returns(image: bytes, label: bytes, options: Mapping[str, Any]) -> Decoded:
+    """Files in which every CRLF became LF: labels are repaired, images taken where they are whole."""
+    if not _decodes_silently(image):
+        raise DamagedFileError("a JPEG that lost bytes")
+    whole = repair_png(label)
+    return image, whole, _decode(whole, cv2.IMREAD_UNCHANGED)
+
+
 DECODERS: dict[str, Decoder] = {
     "copy": copy,
     "colour_labels": colour_labels,
     "colour_pairs": colour_pairs,
+    "lost_carriage_returns": lost_carriage_returns,
 }

@@ -13,7 +13,14 @@ import yaml
 from deeplab_rt.errors import DataError
 from deeplab_rt.labels import load_label_set
 from deeplab_rt.training.data import IGNORE, PREPARED, load_data_set
-from deeplab_rt.training.decoders import DamagedFileError, colour_pairs, ego_mask, nearest_colour
+from deeplab_rt.training.decoders import (
+    DamagedFileError,
+    colour_pairs,
+    ego_mask,
+    lost_carriage_returns,
+    nearest_colour,
+    repair_png,
+)
 from deeplab_rt.training.prepare import list_items, main, prepare
 
 ROAD, SKY = (128, 64, 128), (70, 130, 180)
@@ -121,3 +128,29 @@ def test_ego_touches_the_lower_edge_and_is_no_border() -> None:
 def test_a_damaged_pair_is_named() -> None:
     with pytest.raises(DamagedFileError):
         colour_pairs(b"\xff\xd8", b"", {"size": [1, 1]})
+
+
+def test_lost_carriage_returns_are_put_back() -> None:
+    repaired = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        label = rng.integers(0, 5, (160, 160), np.uint8)
+        whole = cv2.imencode(".png", label)[1].tobytes()
+        damaged = whole.replace(b"\r\n", b"\n")
+        repaired += whole.count(b"\r\n") > 1  # the signature has one
+        assert repair_png(damaged) == whole
+    assert repaired > 2
+    with pytest.raises(DamagedFileError, match="no lost CR explains"):
+        repair_png(damaged[:60] + b"x" + damaged[61:])
+
+
+def test_a_jpeg_that_lost_a_byte_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (120, 120, 3), np.uint8)
+    image = cv2.imencode(".jpg", photo)[1].tobytes()
+    label = cv2.imencode(".png", np.zeros((120, 120), np.uint8))[1].tobytes()
+    label = label.replace(b"\r\n", b"\n")
+    assert lost_carriage_returns(image, label, {})[0] == image
+    middle = len(image) * 2 // 3
+    with pytest.raises(DamagedFileError, match="lost bytes"):
+        lost_carriage_returns(image[:middle] + image[middle + 1 :], label, {})

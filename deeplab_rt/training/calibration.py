@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from deeplab_rt.frame import Size
+from deeplab_rt.input_shape import shape_for
 from deeplab_rt.network.model import DeepLab
 from deeplab_rt.training.data import IGNORE, Dataset
-from deeplab_rt.training.validation import input_shape, network_logits
+from deeplab_rt.training.validation import network_logits
 
 BINS = 15
 """Bins of equal width, as in the paper."""
@@ -91,8 +93,8 @@ def sample_logits(
     to_group = torch.from_numpy(data.group_of_class.astype(np.int64))
     for index in np.linspace(0, len(data) - 1, min(images, len(data))).round().astype(int):
         image, groups = data.read(int(index))
-        shape = groups.shape[:2]
-        raw = network_logits(model, image, input_shape((shape[0], shape[1]), size))
+        shape = Size.of(image)
+        raw = network_logits(model, image, shape_for(shape, Size(*size)))
         full = nn.functional.interpolate(raw, shape, mode="bilinear", align_corners=False)
         sampled = full[0, :, stride // 2 :: stride, stride // 2 :: stride].flatten(1).T
         actual = torch.from_numpy(
@@ -126,7 +128,7 @@ def fit_temperature(
     Args:
         model: In evaluation mode.
         sets: Validation data.
-        size: The network's input, see :func:`input_shape`.
+        size: The network's own input; each image is taken at its own aspect (:func:`shape_for`).
         images: So many of each set, evenly spaced.
         stride: Every so manieth pixel of their rows and columns.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from deeplab_rt.errors import CheckpointError, ModelError
 from deeplab_rt.files import write_atomically
-from deeplab_rt.frame import Frame
+from deeplab_rt.frame import Frame, Size
+from deeplab_rt.input_shape import shape_for
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.models import Model, check_input_size, load_model, write_manifest
 from deeplab_rt.segmenter import Segmenter
@@ -23,7 +24,7 @@ from deeplab_rt.training.card import METRICS, read_metrics, write_card
 from deeplab_rt.training.data import load_data_set
 from deeplab_rt.training.evaluation import Evaluation, Predictor, evaluate
 from deeplab_rt.training.sequence import measure_flicker
-from deeplab_rt.training.validation import input_shape, predict_with_confidence
+from deeplab_rt.training.validation import predict_with_confidence
 
 FrameSequence = tuple[str, Callable[[], AbstractContextManager[Iterable[Frame]]]]
 """A sequence's name, and what opens its frames."""
@@ -140,7 +141,7 @@ def _torch_runner(
     own = check_input_size(size or checkpoint.size or (480, 640))
 
     def predict(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        shape = size or input_shape((image.shape[0], image.shape[1]), own)
+        shape = size or shape_for(Size.of(image), Size(*own))
         return predict_with_confidence(checkpoint.model, image, shape)
 
     yield "torch fp32", predict, checkpoint.labels, own
@@ -150,31 +151,18 @@ def _torch_runner(
 def _model_runner(
     model: Model, backend: str, precision: str, size: tuple[int, int] | None
 ) -> Iterator[tuple[str, Predictor, LabelSet, tuple[int, int]]]:
-    with ExitStack() as stack:
-        opened: dict[tuple[int, int], Segmenter] = {}
-
-        def segmenter(shape: tuple[int, int]) -> Segmenter:
-            if shape not in opened:
-                opened[shape] = stack.enter_context(
-                    Segmenter(
-                        model,
-                        backend=backend,
-                        precision=precision,
-                        input_size=shape,
-                        confidence=True,
-                    )
-                )
-            return opened[shape]
+    with Segmenter(
+        model, backend=backend, precision=precision, input_size=size, confidence=True
+    ) as segmenter:
 
         def predict(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-            shape = size or input_shape((image.shape[0], image.shape[1]), model.input_size)
-            masks = segmenter(shape).segment(image, channels="rgb")
+            masks = segmenter.segment(image, channels="rgb")
             assert masks.confidence is not None
             # Both belong to the backend until the next frame.
             return (masks.labels - 1).astype(np.uint8), masks.confidence.copy()
 
-        info = segmenter(size or model.input_size).info
-        yield f"{info.name} {info.precision}", predict, model.labels, size or model.input_size
+        runner = f"{segmenter.info.name} {segmenter.info.precision}"
+        yield runner, predict, model.labels, size or model.input_size
 
 
 def measure(

@@ -8,22 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deeplab_rt.models import SIZE_MULTIPLE
+from deeplab_rt.frame import Size
+from deeplab_rt.input_shape import shape_for
 from deeplab_rt.training.data import Dataset
 from deeplab_rt.training.metrics import Confusion
-
-
-def input_shape(frame: tuple[int, int], budget: tuple[int, int]) -> tuple[int, int]:
-    """The multiple-of-32 rectangle of a frame's aspect with about so many pixels.
-
-    Args:
-        frame: Height and width of the frame.
-        budget: Height and width of the network's own input, whose product is the budget.
-    """
-    pixels, aspect = budget[0] * budget[1], frame[1] / frame[0]
-    width = max(1, round((pixels * aspect) ** 0.5 / SIZE_MULTIPLE))
-    height = max(1, round((pixels / aspect) ** 0.5 / SIZE_MULTIPLE))
-    return SIZE_MULTIPLE * height, SIZE_MULTIPLE * width
 
 
 @torch.no_grad()
@@ -88,7 +76,7 @@ def validate(
     confusion = Confusion(data.names)
     for index in range(len(data)):
         image, groups = data.read(index)
-        shape = input_shape((groups.shape[0], groups.shape[1]), size)
+        shape = shape_for(Size.of(image), Size(*size))
         classes = predict(model, image, shape, dtype)
         confusion.add(data.measured[groups], data.group_of_class[classes])
     return confusion

@@ -104,7 +104,7 @@ def test_nan_stops_the_run_and_keeps_the_last_good_epoch(
 
 
 def test_a_schedule_by_the_clock_ends(pictures: Path, tmp_path: Path) -> None:
-    train(pictures / "recipe.yaml", tmp_path, pictures, overrides={"minutes": 0.0001})
+    train(pictures / "recipe.yaml", tmp_path, pictures, overrides={"minutes": 0.001})
     assert len(curve(tmp_path)) == 1
     assert (tmp_path / "model.safetensors").is_file()
 

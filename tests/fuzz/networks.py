@@ -354,7 +354,7 @@ def _safetensors(
 def _own(**changes: Any) -> Callable[[Path], None]:
     """A checkpoint as this project writes them, with other metadata."""
     metadata = {
-        "architecture": json.dumps({"encoder": "efficientnet_lite0_slim"}),
+        "architecture": json.dumps({"encoder": "efficientnet_lite0"}),
         "labels": json.dumps(
             [{"id": 1, "name": "road", "color": [1, 2, 3], "groups": ["drivable"]}]
         ),
@@ -421,10 +421,10 @@ CHECKPOINTS: dict[str, Callable[[Path], None]] = {
     "architecture.safetensors a list": _own(architecture="[]"),
     "encoder.safetensors": _own(architecture='{"encoder": "nonsense"}'),
     "channels.safetensors of 10^9": _own(
-        architecture='{"encoder": "efficientnet_lite0_slim", "aspp_channels": 1000000000}'
+        architecture='{"encoder": "efficientnet_lite0", "aspp_channels": 1000000000}'
     ),
     "channels.safetensors of -1": _own(
-        architecture='{"encoder": "efficientnet_lite0_slim", "decoder_channels": -1}'
+        architecture='{"encoder": "efficientnet_lite0", "decoder_channels": -1}'
     ),
     "labels.safetensors": _own(labels="[1]"),
     "labels.safetensors none": _own(labels=None),

@@ -75,6 +75,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def _name(path: Path) -> str:
+    """A video by its name; a folder of frames, which may be called val, with its parent's."""
+    resolved = path.resolve()
+    return "/".join(resolved.parts[-2:]) if resolved.is_dir() else path.name
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from deeplab_rt.streams.sources import open_source
@@ -92,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         size=args.size,
         data=[data_argument(text) for text in args.data],
         split=args.split,
-        sequences=[(path.name, partial(open_source, path)) for path in args.sequence],
+        sequences=[(_name(path), partial(open_source, path)) for path in args.sequence],
         limit=args.limit,
     )
     if args.output is not None:

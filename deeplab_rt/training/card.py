@@ -83,7 +83,7 @@ def _table(results: list[dict[str, Any]]) -> Iterator[str]:
     names = [name for name, value in first["iou"].items() if value is not None]
     yield from ("", f"### {first['data']}, {first['split']}, {first['images']} images", "")
     columns = ["runner", "mIoU", "drivable", "calibration error", "same label", *names]
-    yield f"| {' | '.join(columns)} |"
+    yield f"| {' | '.join(column.replace('|', ' or ') for column in columns)} |"
     yield f"|{'---|' * len(columns)}"
     for entry in results:
         drivable = f"{entry['drivable']['iou']:.3f}" if "drivable" in entry else "-"
@@ -92,7 +92,7 @@ def _table(results: list[dict[str, Any]]) -> Iterator[str]:
             f"{entry['miou']:.4f}",
             drivable,
             f"{entry['calibration_error']:.2%}",
-            f"{entry['agreement']:.2%}",
+            "-" if entry is first else f"{entry['agreement']:.2%}",
             *(f"{entry['iou'][name]:.3f}" for name in names),
         ]
         yield f"| {' | '.join(cells)} |"

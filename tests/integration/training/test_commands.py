@@ -77,7 +77,7 @@ def test_eval_compares_precisions_and_records(
     assert main([*command, "--sequence", frames, "--record"]) == 0
     metrics = json.loads((model / "metrics.json").read_text())
     assert len(metrics["results"]) == 2
-    assert metrics["sequences"][0]["sequence"] == "images"
+    assert metrics["sequences"][0]["sequence"] == "val/images"
 
 
 def test_torch_and_openvino_agree(

@@ -293,7 +293,7 @@ def test_diagnostics_name_what_runs_and_what_is_wrong(peer: Peer, painted: Paint
     assert (values["backend"], values["precision"], values["input"]) == (
         "openvino",
         "fp32",
-        "128x96",
+        "follows the frame's shape",
     )
     status, values = peer.diagnostics("camera", lambda s, v: "no frame for" in s.message)
     assert status.level == DiagnosticStatus.ERROR

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -273,6 +274,9 @@ def _dims(port: Any) -> tuple[int | None, ...] | None:
 
 
 def _openvino() -> Any:
+    # Its Python package reports every import over the network, by a process that it forks off for
+    # it. Without the package that does so it goes on silently.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:

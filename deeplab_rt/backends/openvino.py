@@ -120,6 +120,8 @@ class OpenVINOBackend:
             best = nearest_shape(frame, known)
         if best != self._input_size:
             LOG.info("frames of %s: the network's input is %s", frame, best)
+        if len(self._shapes) < MOST_SHAPES:  # for diagnostics, which are one line
+            self.info.details["input"] += f"; {best} for {frame}"
         if len(self._shapes) >= MOST_SIZES:
             self._shapes.clear()
         self._shapes[frame] = best

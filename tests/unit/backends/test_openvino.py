@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ from deeplab_rt.frame import Frame
 from deeplab_rt.input_shape import shape_for
 from deeplab_rt.models import Model, load_model, write_manifest
 from deeplab_rt.upsample import masks_from_logits
-
-sys.path.insert(0, str(Path(__file__).parent / "tensorrt"))
 from tests.integration.tensorrt.typed_networks import reshape as spoil
 
 
@@ -180,6 +177,10 @@ def test_each_camera_size_has_a_network_of_its_shape_compiled_once(
             (masks,) = backend.collect()
             assert masks.size == shape_for(size, (96, 128))
     assert compiled == [(96, 128), (192, 64), (64, 192)]
+    assert backend.info.details["input"] == (
+        "follows the frame's shape; 128x96 for 128x96; 64x192 for 100x300; 128x96 for 640x480; "
+        "192x64 for 300x100"
+    )
     told = [r.message for r in caplog.records if "the network's input is" in r.message]
     assert told == [
         "frames of 100x300: the network's input is 64x192",

@@ -100,4 +100,8 @@ def _numbers(value: Any) -> list[float]:
 
 def _described(hint: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return " or ".join(
+            "null" if part is type(None) else _described(part) for part in typing.get_args(hint)
+        )
     return names.get(hint) or str(hint).replace("tuple", "a list of ")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from deeplab_rt.errors import StreamError
+from deeplab_rt.streams.containers import missing_bytes
 from deeplab_rt.streams.outputs import RESERVE
 from deeplab_rt.streams.records import (
     BagChannel,
@@ -49,7 +50,10 @@ class Db3File:
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._database: sqlite3.Connection | None = None
         try:
-            path.open("rb").close()
+            if lost := missing_bytes(path):
+                report.warn(
+                    f"{path}: cut off: {lost} bytes fewer than its header says; messages are missing"
+                )
             self._database = self._connect(report)
             self._topics = self._read_topics()
             # Ids and times are kept, 18 bytes a message, so that a damaged index loses nothing.

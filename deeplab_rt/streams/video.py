@@ -13,6 +13,7 @@ import numpy as np
 from deeplab_rt.errors import FrameError, StreamError
 from deeplab_rt.frame import MAX_PIXELS, Frame, check_size
 from deeplab_rt.streams.base import Recording, Selection, check_image_size
+from deeplab_rt.streams.containers import missing_bytes
 
 _REFERS = "what it refers to cannot be decoded"
 _CUT_OFF = 0.02  # of a video's length may be missing without a word; headers round
@@ -213,6 +214,10 @@ class VideoFile(Recording):
             self.warnings.append(
                 f"{self.name}: ends after {count} frames, {missing:.1f} s before the length that its "
                 "header promises; the file seems to be cut off"
+            )
+        elif lost := missing_bytes(self._path):
+            self.warnings.append(
+                f"{self.name}: cut off: {lost} bytes fewer than its header says; {count} frames are there"
             )
 
     def close(self) -> None:

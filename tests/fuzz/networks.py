@@ -330,8 +330,17 @@ MODELS: dict[str, Callable[[Path], None]] = {
 }
 
 
-SOUND = ("other names", "unknown rank", "not a number", "flipped bits 0", "flipped bits 1")
-"""Networks that may be run: they keep the contract, and no check can know the right weights."""
+SOUND = (
+    "other names",
+    "unknown rank",
+    "not a number",
+    "batch of two",
+    "another size",
+    "later operators",
+    "flipped bits 0",
+    "flipped bits 1",
+)
+"""Networks that may be run: reshaped they keep the contract, and no check can know the right weights."""
 
 
 # Checkpoints.

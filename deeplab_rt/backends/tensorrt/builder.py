@@ -220,7 +220,14 @@ def _check_contract(trt: Any, network: Any, path: Path, spec: EngineSpec, classe
             "`deeplab_rt export` names them"
         )
     image.shape = (1 if spec.max_batch == 1 else -1, *spec.input_size, 3)
-    check_logits(path, spec.input_size, _described(trt, logits)[1], classes)
+    try:
+        shape = _described(trt, logits)[1]
+    except RuntimeError as error:  # layers that do not fit each other at such an input
+        raise ModelError(
+            f"{path}: the network does not take images of uint8 [N, H, W, 3] (TensorRT: {error}); "
+            "export it anew with `deeplab_rt export`"
+        ) from None
+    check_logits(path, spec.input_size, shape, classes)
 
 
 def _described(trt: Any, tensor: Any) -> tuple[str, tuple[int | None, ...]]:

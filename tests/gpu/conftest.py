@@ -111,7 +111,7 @@ def _emulate(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(library, "load", lambda name=None: double)
     patch.setattr(
         builder,
-        "_compile",
+        "compile_network",
         lambda library, path, content, spec, *rest: of_one_size(
             onnx.load_model_from_string(content), spec.input_size
         ),

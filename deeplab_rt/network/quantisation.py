@@ -58,7 +58,8 @@ def quantise(source: Path, target: Path, frames: NDArray[np.uint8], *, symmetric
         import nncf
         from nncf.quantization import advanced_parameters as advanced
 
-        nncf.set_log_level(logging.ERROR)
+        # Not nncf.set_log_level, which silences the handlers of the whole process.
+        logging.getLogger("nncf").setLevel(logging.ERROR)
         presets = nncf.QuantizationPreset
         # A CPU takes a scale per channel before depthwise convolutions, TensorRT one per tensor.
         activations = advanced.QuantizationParameters(per_channel=False) if symmetric else None

@@ -429,8 +429,10 @@ def test_every_driver_call_may_fail_at_any_time(
                 assert "\n" not in text
                 assert "restart" in text or code != ILLEGAL_ADDRESS or "driver" in text, text
             assert driver.emu_live() == 0, f"{name} {nth} leaks"
-            if name == "cuStreamSynchronize":
-                tensorrt.violations.clear()  # nobody can wait where waiting is what fails
+            if name in ("cuStreamSynchronize", "run cuLaunchHostFunc"):
+                # Nobody can wait where waiting fails, nor for a network whose work was thrown away.
+                tensorrt.violations.clear()
+            assert tensorrt.violations == [], f"{name} {nth}"
     assert failed > len(counts)
 
 

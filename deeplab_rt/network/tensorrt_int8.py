@@ -30,8 +30,8 @@ def for_tensorrt(network: onnx.ModelProto, *, depthwise: bool = True) -> onnx.Mo
     Args:
         network: quantised by NNCF with the symmetric preset, float outside.
         depthwise: whether depthwise convolutions run in INT8 too. They should: left in half, each
-            needs a quantising pass behind it, and the network moves as much as fp16's (142 MB for
-            139; with them in INT8 79, counted by ``benchmarks.int8_traffic``).
+            needs a quantising pass behind it, and the network moves as much as fp16's (201 MB for
+            188; with them in INT8 104, counted by ``benchmarks.int8_traffic``).
 
     Raises:
         ModelError: a zero point is not 0, or a weight does not fit in a half.

@@ -290,11 +290,8 @@ def test_enable_switches_the_masks(peer: Peer, painted: Painted) -> None:
 def test_diagnostics_name_what_runs_and_what_is_wrong(peer: Peer, painted: Painted) -> None:
     peer.send(painted[0], time.time_ns())
     _, values = peer.diagnostics("engine", lambda s, v: v.get("state") == "active")
-    assert (values["backend"], values["precision"], values["input"]) == (
-        "openvino",
-        "fp32",
-        "follows the frame's shape",
-    )
+    assert (values["backend"], values["precision"]) == ("openvino", "fp32")
+    assert values["input"].startswith("follows the frame's shape")  # and which it has taken so far
     status, values = peer.diagnostics("camera", lambda s, v: "no frame for" in s.message)
     assert status.level == DiagnosticStatus.ERROR
     assert status.hardware_id

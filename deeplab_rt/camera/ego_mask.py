@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -11,6 +10,7 @@ import numpy as np
 
 from deeplab_rt.camera.encodings import decode_compressed
 from deeplab_rt.errors import FrameError, StreamError
+from deeplab_rt.files import expand_user
 from deeplab_rt.frame import Size
 from deeplab_rt.masks import Masks
 
@@ -46,7 +46,7 @@ class EgoMask:
             ]
             return
         try:
-            with Path(text).expanduser().open("rb") as file:
+            with expand_user(text).open("rb") as file:
                 data = file.read(MAX_BYTES)
             image, _ = decode_compressed(SimpleNamespace(data=data, format="file"))
         except (OSError, ValueError, RuntimeError, FrameError) as error:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from deeplab_rt.errors import DeeplabError
+from deeplab_rt.files import expand_user
 from deeplab_rt.ros.parameters import Settings
 from deeplab_rt.yaml_files import load_yaml
 
@@ -62,7 +63,7 @@ def node_setup(arguments: Mapping[str, str], default_file: Path) -> NodeSetup:
         LaunchArgumentError: one of them is not what it may be.
     """
     check_choice("log_level", arguments["log_level"], LOG_LEVELS)
-    file = Path(arguments["params_file"] or default_file).expanduser()
+    file = expand_user(arguments["params_file"] or default_file)
     setup = NodeSetup(
         str(file),
         autostart=parse_bool("autostart", arguments["autostart"]),

@@ -30,7 +30,7 @@ from deeplab_rt.backends.tensorrt.engine_spec import (
     spec_of,
 )
 from deeplab_rt.errors import EngineError
-from deeplab_rt.files import cache_dir, private_dir, write_atomically
+from deeplab_rt.files import cache_dir, expand_user, private_dir, write_atomically
 from deeplab_rt.frame import Size
 from deeplab_rt.models import Model
 
@@ -175,7 +175,7 @@ def from_file(
     Raises:
         EngineError: it or its sidecar is not there, or it does not fit the model or this machine.
     """
-    path = path.expanduser().absolute()
+    path = expand_user(path).absolute()
     try:
         engine = _read_sidecar(_sidecar(path))
     except (OSError, ValueError, KeyError, TypeError):

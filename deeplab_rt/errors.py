@@ -8,6 +8,16 @@ Any other exception is a defect and keeps its traceback.
 from __future__ import annotations
 
 
+def one_line(error: BaseException) -> str:
+    """An error's message on one line."""
+    return " ".join(str(error).split())
+
+
+def reason_of(error: BaseException) -> str:
+    """An error's message for the middle of a sentence; its type where it says nothing."""
+    return one_line(error).rstrip(".") or type(error).__name__
+
+
 class DeeplabError(Exception):
     """Base of every error that a user can cause and fix."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from deeplab_rt.errors import DeeplabError
+from deeplab_rt.errors import DeeplabError, one_line
 from deeplab_rt.files import read_text
 
 MOST_NODES = 50_000  # keys, values and items; a long manifest has a thousand
@@ -34,7 +34,7 @@ def load_yaml(path: Path, error_class: type[DeeplabError]) -> Any:
     except OSError as error:
         raise error_class(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise error_class(f"{path}: not a YAML file: {_one_line(error)}") from None
+        raise error_class(f"{path}: not a YAML file: {one_line(error)}") from None
 
 
 def parse_yaml(text: str) -> Any:
@@ -49,7 +49,7 @@ def parse_yaml(text: str) -> Any:
     except yaml.YAMLError:
         raise
     except Exception as error:  # a tag on the wrong text makes PyYAML raise nearly anything
-        raise yaml.YAMLError(f"{type(error).__name__}: {_one_line(error)}") from None
+        raise yaml.YAMLError(f"{type(error).__name__}: {one_line(error)}") from None
     finally:
         loader.dispose()
 
@@ -107,7 +107,3 @@ def _expanded_size(node: yaml.Node, sizes: dict[int, int | None]) -> int:
         raise yaml.YAMLError(f"aliases that stand for more than {MOST_NODES} keys and values")
     sizes[id(node)] = size
     return size
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from deeplab_rt.errors import FrameError
+from deeplab_rt.errors import FrameError, one_line
 from deeplab_rt.frame import MAX_PIXELS, check_size
 
 _Size = tuple[int, int]  # height, width
@@ -51,7 +51,7 @@ def decode_image_file(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        text = " ".join(str(error).split())[:60]
+        text = one_line(error)[:60]
         raise FrameError(f"{kind} image cannot be decoded: {text}") from None
     if image is None or image.shape[:2] != size:
         raise FrameError(f"{kind} image of {len(data)} bytes is corrupt")

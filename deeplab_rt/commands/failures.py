@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from deeplab_rt.errors import one_line
 from deeplab_rt.files import expand_user
 
 TRACEBACK = "DEEPLAB_RT_TRACEBACK"
@@ -91,7 +92,7 @@ def _shown(name: object) -> str:
 
 def printable(error: BaseException) -> str:
     """An error's message in one line that any terminal takes, whatever a file put into it."""
-    return _escaped(" ".join(str(error).split()))
+    return _escaped(one_line(error))
 
 
 def _escaped(text: str) -> str:

@@ -12,7 +12,7 @@ from rclpy.lifecycle import LifecycleNode
 from deeplab_rt.camera.ego_mask import EgoMask, blank
 from deeplab_rt.camera.encodings import check_message, decode_message, stamp_ns_of
 from deeplab_rt.camera.image_range import ImageRange
-from deeplab_rt.errors import FrameError
+from deeplab_rt.errors import FrameError, one_line
 from deeplab_rt.frame import Frame
 from deeplab_rt.masks import Masks
 from deeplab_rt.ros.diagnostics import CameraReport, CameraStats, Status
@@ -209,7 +209,7 @@ class Camera:
     def report_errors(self, errors: Sequence[FrameError]) -> None:
         """Count and name the outputs of a frame that could not be made."""
         if errors:
-            self.stats.incomplete = "; ".join(" ".join(str(error).split()) for error in errors)
+            self.stats.incomplete = "; ".join(one_line(error) for error in errors)
             self.stats.count("incomplete")
             self.warn(f"not all is published: {self.stats.incomplete}")
 

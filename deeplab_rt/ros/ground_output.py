@@ -20,7 +20,7 @@ from sensor_msgs.msg import LaserScan
 from deeplab_rt.camera.encodings import stamp_ns_of
 from deeplab_rt.camera.ground import Mounting, rotation_of
 from deeplab_rt.camera.ground_view import Area, Bearings, GroundView
-from deeplab_rt.errors import FrameError, StreamError
+from deeplab_rt.errors import FrameError, StreamError, one_line
 from deeplab_rt.ros.parameters import Settings
 
 SCAN_BEARINGS = 720  # over the full circle: half a degree each
@@ -101,7 +101,7 @@ class TransformPose:
             try:
                 return self._mounting(header.frame_id, frame, stamp)[0], True
             except self._error as error:
-                reason = " ".join(str(error).split())
+                reason = one_line(error)
             if time.monotonic() >= deadline or self._closed.wait(POLL_S):
                 break
         try:

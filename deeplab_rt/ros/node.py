@@ -27,7 +27,7 @@ from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
-from deeplab_rt.errors import DeeplabError
+from deeplab_rt.errors import DeeplabError, one_line
 from deeplab_rt.ros import transport
 from deeplab_rt.ros.camera import Camera
 from deeplab_rt.ros.diagnostics import ERROR as LEVEL_ERROR
@@ -133,7 +133,7 @@ class SegmenterNode(LifecycleNode):
             return step(state)
         except Exception as error:
             self.get_logger().error(traceback.format_exc())
-            self._failure = f"{state.label} failed: {_one_line(error)}"
+            self._failure = f"{state.label} failed: {one_line(error)}"
             return ERROR
 
     def _configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -184,7 +184,7 @@ class SegmenterNode(LifecycleNode):
         return SUCCESS
 
     def _refuse(self, transition: str, error: Exception) -> TransitionCallbackReturn:
-        self._failure = f"cannot {transition}: {_one_line(error)}"
+        self._failure = f"cannot {transition}: {one_line(error)}"
         self.get_logger().error(self._failure)
         return FAILURE
 
@@ -217,7 +217,7 @@ class SegmenterNode(LifecycleNode):
         if not worker.close(STOP_S):
             self.get_logger().error(f"a frame has been in the network for more than {STOP_S} s")
         if worker.failure is not None:
-            self._failure = f"the backend failed: {_one_line(worker.failure)}"
+            self._failure = f"the backend failed: {one_line(worker.failure)}"
 
     def _listen(self) -> None:
         for camera in self._cameras:
@@ -237,7 +237,7 @@ class SegmenterNode(LifecycleNode):
         """In the executor, which owns the lifecycle: the worker has failed."""
         error = self._worker.failure if self._worker is not None else None
         if isinstance(error, DeeplabError):
-            self.get_logger().error(f"the backend failed: {_one_line(error)}; configure again")
+            self.get_logger().error(f"the backend failed: {one_line(error)}; configure again")
         elif error is not None:
             self.get_logger().error("".join(traceback.format_exception(error)))
         if self._active:
@@ -257,7 +257,7 @@ class SegmenterNode(LifecycleNode):
             if self._policy is not None:
                 self._policy.apply(settings)
         except DeeplabError as error:
-            return SetParametersResult(successful=False, reason=_one_line(error))
+            return SetParametersResult(successful=False, reason=one_line(error))
         self._settings = settings
         if self._active and new.keys() & {"drivable_classes", "object_classes"}:
             self._publish_labels()
@@ -315,10 +315,6 @@ class SegmenterNode(LifecycleNode):
         self.get_logger().info(" ".join(text.split()))
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """The executable ``segmenter_node``: run until SIGINT or SIGTERM.
 
@@ -333,14 +329,14 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # of a class for each kind of wrong argument
-        print(f"segmenter_node: {_one_line(error)}", file=sys.stderr)
+        print(f"segmenter_node: {one_line(error)}", file=sys.stderr)
         return 1
     try:
         try:
             node = SegmenterNode(stopped)
             given = given_parameters(arguments, node.get_namespace(), node.get_name())
         except (DeeplabError, ParameterException, NameValidationException) as error:
-            print(f"segmenter_node: {_one_line(error)}", file=sys.stderr)
+            print(f"segmenter_node: {one_line(error)}", file=sys.stderr)
             return 1
         for line in unknown_parameters(given):
             node.get_logger().warning(line)

@@ -8,6 +8,8 @@ from typing import Any
 
 from rclpy.executors import Executor, ExternalShutdownException, ShutdownException
 
+from deeplab_rt.errors import one_line
+
 REPEAT_S = 5.0  # the same error is not logged again sooner
 PAUSE_S = 0.001  # after an error, so that one that comes back at once leaves the core to others
 
@@ -51,6 +53,6 @@ class GuardedSpin:
         if now - self._logged.get(kind, -REPEAT_S) < REPEAT_S:
             return
         self._logged[kind] = now
-        words = " ".join(str(error).split())[:200]
+        words = one_line(error)[:200]
         self._logger.error(f"a callback failed, going on: {kind}: {words}")
         self._logger.debug("".join(traceback.format_exception(error)))

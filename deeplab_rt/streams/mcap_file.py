@@ -22,7 +22,7 @@ from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
 from mcap.records import Channel, ChunkIndex, Schema, Statistics
 
-from deeplab_rt.errors import StreamError
+from deeplab_rt.errors import StreamError, reason_of
 from deeplab_rt.streams.records import (
     BagChannel,
     LossReport,
@@ -241,7 +241,7 @@ class McapFile:
             try:
                 chunk = self._take(layout, opcode, position, length, chunk)
             except Exception as error:  # damaged bytes make mcap raise nearly anything
-                layout.broken = f"the record at byte {position} is damaged: {_reason(error)}"
+                layout.broken = f"the record at byte {position} is damaged: {reason_of(error)}"
                 return layout
             position = body + length
 
@@ -432,7 +432,7 @@ class McapFile:
                     self._names[number].topic,
                     count,
                     f"{self._path}: a chunk of {chunk.length} bytes {where} is damaged "
-                    f"({_reason(error)}) and is left out: {'some' if count is None else count} messages of "
+                    f"({reason_of(error)}) and is left out: {'some' if count is None else count} messages of "
                     f"{self._names[number].topic}",
                 )
 
@@ -482,7 +482,7 @@ class McapFile:
                 try:
                     self._add(self._layout, opcode, content[body:position])
                 except Exception as error:  # damaged bytes make mcap raise nearly anything
-                    raise ValueError(_reason(error)) from None
+                    raise ValueError(reason_of(error)) from None
 
     def _content(self, chunk: _Chunk) -> bytes:
         """A chunk's records.
@@ -520,7 +520,3 @@ def _is_complete(summary: _Layout) -> bool:
     if statistics is None or statistics.chunk_count != len(summary.chunks):
         return False
     return bool(summary.chunks) or not statistics.message_count
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -10,7 +10,7 @@ import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from deeplab_rt.camera.calibration import fill_camera_info
-from deeplab_rt.errors import FrameError
+from deeplab_rt.errors import FrameError, reason_of
 from deeplab_rt.labels import LabelSet
 from deeplab_rt.streams.records import BagChannel
 
@@ -69,8 +69,7 @@ def deserialize(data: bytes, kind: str, encoding: str) -> Any:
             return ros1_typestore().deserialize_ros1(data, kind)
         return typestore().deserialize_cdr(data, kind)
     except Exception as error:  # damaged bytes make rosbags raise nearly anything
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise FrameError(f"the message is damaged ({reason})") from None
+        raise FrameError(f"the message is damaged ({reason_of(error)})") from None
 
 
 def header(stamp_ns: int, frame_id: str) -> Any:

@@ -12,7 +12,7 @@ import lz4.frame
 from rosbags.rosbag1 import Reader
 from rosbags.rosbag1.reader import decompressors
 
-from deeplab_rt.errors import StreamError
+from deeplab_rt.errors import StreamError, reason_of
 from deeplab_rt.streams.records import (
     BagChannel,
     LossReport,
@@ -42,7 +42,7 @@ class Ros1File:
             raise
         except Exception as error:  # damaged bytes make rosbags raise nearly anything
             raise StreamError(
-                f"{path}: cannot be read as a ROS 1 bag: {_reason(error)}; `rosbag reindex {path}` "
+                f"{path}: cannot be read as a ROS 1 bag: {reason_of(error)}; `rosbag reindex {path}` "
                 "recovers one that was not closed"
             ) from None
         bounded = {decompressors[name]: _bounded(name, unpack_bytes) for name in ("bz2", "lz4")}
@@ -110,7 +110,7 @@ class Ros1File:
                     break
                 start_ns = times[place] + 1
                 report.warn(
-                    f"{self._path}: damaged ({_reason(error)}): what was recorded "
+                    f"{self._path}: damaged ({reason_of(error)}): what was recorded "
                     f"{at_time(times[place])} is lost"
                 )
         if whole and given < expected:
@@ -132,7 +132,3 @@ def _bounded(compression: str, limit: int) -> Callable[[bytes], bytes]:
         return content
 
     return decompress
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_rt.errors import BackendError, ModelError
+from deeplab_rt.errors import BackendError, ModelError, one_line
 
 OPSET = 19  # from here on QuantizeLinear and DequantizeLinear take half scales
 _LARGEST = 65504.0  # of a half
@@ -70,7 +70,7 @@ def half_bytes(content: bytes, source: str) -> bytes:
         network = onnx.load_model_from_string(content)
         onnx.checker.check_model(network)
     except Exception as error:  # protobuf's and onnx's own, of no common class
-        text = " ".join(str(error).split())[:200]
+        text = one_line(error)[:200]
         raise ModelError(f"{source}: not an ONNX network: {text}") from None
     return bytes(to_half(network).SerializeToString(deterministic=True))
 

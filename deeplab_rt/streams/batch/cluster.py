@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from deeplab_rt.errors import StreamError
+from deeplab_rt.errors import StreamError, one_line
 from deeplab_rt.streams.batch.inputs import Job
 from deeplab_rt.streams.batch.job import JobResult, Mode, run_job
 from deeplab_rt.streams.batch.run import SegmenterCache
@@ -52,7 +52,7 @@ def on_cluster(
             options = {"include_dashboard": False} if address == "local" else {}
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise StreamError(f"no Ray cluster at {address}: {reason}") from None
     absolute = [_absolute(job) for job in jobs]
     gpus = 1 if settings.backend != "cpu" and ray.cluster_resources().get("GPU") else 0

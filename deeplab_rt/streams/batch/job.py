@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deeplab_rt.errors import DeeplabError, StreamError
+from deeplab_rt.errors import DeeplabError, StreamError, one_line
 from deeplab_rt.files import leftovers
 from deeplab_rt.models import load_model
 from deeplab_rt.segmenter import Segmenter
@@ -104,7 +104,7 @@ def run_job(
         with _locked(job.work):
             return _run(job, settings, mode, segmenters, on_source)
     except DeeplabError as error:
-        return _failed(job, " ".join(str(error).split()))
+        return _failed(job, one_line(error))
     except MemoryError:
         return _failed(job, f"{job.source}: out of memory")
     except OSError as error:
